@@ -1,1 +1,7 @@
+//! Floodgate: a flash-sale edge engine.
+//!
+//! A request walks one way: `http` → `admission` → `sale` (desk: batch, script,
+//! guard) → ledger → 201; `stream` carries what the ledger holds to the order
+//! store. Imports go down only, in the order in which the rooms stand here.
 
+pub mod domain;

@@ -1,0 +1,13 @@
+//! The words of a sale, as values: ids, money, sales, orders, payments.
+//!
+//! Everything here is pure: no clock, no I/O, no randomness of its own. What is
+//! parsed at the door is trusted inside, because a value of these types can
+//! only be made by checking.
+
+pub mod ids;
+pub mod money;
+pub mod time;
+pub mod sale;
+pub mod order;
+pub mod payment;
+pub mod codec;

@@ -4,10 +4,10 @@
 //! parsed at the door is trusted inside, because a value of these types can
 //! only be made by checking.
 
+pub mod codec;
 pub mod ids;
 pub mod money;
-pub mod time;
-pub mod sale;
 pub mod order;
 pub mod payment;
-pub mod codec;
+pub mod sale;
+pub mod time;

@@ -1,0 +1,97 @@
+//! The payment: captured once, and in the end applied or given back.
+//!
+//! ```text
+//! CAPTURED ──▶ APPLIED ──order refunded──▶ REFUND_DUE ──▶ REFUNDED
+//!     │  └────────── cannot be applied ───────▲
+//!     └──▶ REVIEW ── accepted ▶ APPLIED / rejected ──┘
+//! ```
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentState {
+    Captured,
+    Applied,
+    RefundDue,
+    Refunded,
+    /// Amount, currency or order did not match; a person decides.
+    Review,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentEvent {
+    /// The order took it.
+    Apply,
+    /// The order cannot take it (closed, already paid, refunded), or was refunded later.
+    GiveBack,
+    /// Something did not match.
+    Flag,
+    /// The provider confirmed that the money went back.
+    RefundDone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a payment that is {} cannot take {event:?}", state.name())]
+pub struct IllegalStep {
+    pub state: PaymentState,
+    pub event: PaymentEvent,
+}
+
+impl PaymentState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Captured => "CAPTURED",
+            Self::Applied => "APPLIED",
+            Self::RefundDue => "REFUND_DUE",
+            Self::Refunded => "REFUNDED",
+            Self::Review => "REVIEW",
+        }
+    }
+
+    /// The machine; `Ok(None)` when it was said before.
+    pub fn step(self, event: PaymentEvent) -> Result<Option<PaymentState>, IllegalStep> {
+        use PaymentEvent as E;
+        use PaymentState as S;
+        match (self, event) {
+            (S::Captured | S::Review, E::Apply) => Ok(Some(S::Applied)),
+            (S::Captured | S::Review | S::Applied, E::GiveBack) => Ok(Some(S::RefundDue)),
+            (S::Captured, E::Flag) => Ok(Some(S::Review)),
+            (S::RefundDue, E::RefundDone) => Ok(Some(S::Refunded)),
+            (S::Applied, E::Apply)
+            | (S::RefundDue | S::Refunded, E::GiveBack)
+            | (S::Review, E::Flag)
+            | (S::Refunded, E::RefundDone) => Ok(None),
+            (S::Applied | S::RefundDue | S::Refunded, E::Flag)
+            | (S::RefundDue | S::Refunded, E::Apply)
+            | (S::Captured | S::Applied | S::Review, E::RefundDone) => {
+                Err(IllegalStep { state: self, event })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Money that left is never applied, and money that is owed is never forgotten.
+        #[test]
+        fn money_goes_one_way(events in prop::collection::vec(
+            prop_oneof![
+                Just(PaymentEvent::Apply), Just(PaymentEvent::GiveBack),
+                Just(PaymentEvent::Flag), Just(PaymentEvent::RefundDone),
+            ], 0..20)) {
+            let mut state = PaymentState::Captured;
+            let mut owed = false;
+            for event in events {
+                if let Ok(Some(next)) = state.step(event) {
+                    owed |= next == PaymentState::RefundDue;
+                    state = next;
+                }
+                if owed {
+                    prop_assert!(matches!(state, PaymentState::RefundDue | PaymentState::Refunded));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! The sale: its definition, checked once, and its phase as plain arithmetic.
+//!
+//! The same fields stand in the configuration (TOML) and in the admin API
+//! (JSON): [`RawSale`] mirrors the text, [`Sale`] can only be built by checking.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{BUCKETS_MAX, SaleId, SkuId};
+use super::money::{Cents, Currency};
+use super::time::UnixMs;
+
+/// The definition as text says it. Unknown fields are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawSale {
+    pub id: String,
+    pub name: String,
+    pub starts_at: String,
+    pub ends_at: String,
+    #[serde(default = "default_pay_window")]
+    pub pay_window_seconds: u32,
+    #[serde(default)]
+    pub payment_grace_seconds: u32,
+    pub units_per_user: u32,
+    #[serde(default = "default_one")]
+    pub buckets: u16,
+    #[serde(default = "default_orders_per_user")]
+    pub orders_per_user_max: u32,
+    #[serde(default)]
+    pub admission: RawAdmission,
+    pub skus: Vec<RawSku>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawSku {
+    pub id: String,
+    pub name: String,
+    pub price_cent: u64,
+    pub currency: String,
+    pub units: u32,
+}
+
+/// Token bucket and waiting line in front of the desks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawAdmission {
+    /// Purchases admitted a second.
+    pub rate: u32,
+    /// Purchases admitted at once after a quiet time.
+    pub burst: u32,
+    /// Requests that may wait for a token.
+    pub queue_max: u32,
+    /// Longest wait for a token.
+    pub wait_ms: u32,
+}
+
+impl Default for RawAdmission {
+    fn default() -> Self {
+        Self {
+            rate: 100_000,
+            burst: 10_000,
+            queue_max: 10_000,
+            wait_ms: 1_000,
+        }
+    }
+}
+
+fn default_pay_window() -> u32 {
+    900
+}
+fn default_one() -> u16 {
+    1
+}
+fn default_orders_per_user() -> u32 {
+    100
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sku {
+    pub id: SkuId,
+    pub name: String,
+    pub price: Cents,
+    pub currency: Currency,
+    pub units: u32,
+}
+
+/// A definition that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sale {
+    pub id: SaleId,
+    pub name: String,
+    pub starts_at: UnixMs,
+    pub ends_at: UnixMs,
+    pub pay_window_ms: u64,
+    pub payment_grace_ms: u64,
+    pub units_per_user: u32,
+    pub buckets: u16,
+    pub orders_per_user_max: u32,
+    pub admission: RawAdmission,
+    /// Sorted by id.
+    pub skus: Vec<Sku>,
+}
+
+pub const SKUS_MAX: usize = 10_000;
+pub const UNITS_MAX: u32 = 100_000_000;
+pub const PRICE_CENT_MAX: u64 = 100_000_000_000;
+
+/// Names the field, the value and the range that is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SaleError {
+    pub field: String,
+    pub problem: String,
+}
+
+fn fail<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, SaleError> {
+    Err(SaleError {
+        field: field.into(),
+        problem: problem.into(),
+    })
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
+    field: &str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<T, SaleError> {
+    if value < low || value > high {
+        return fail(
+            field,
+            format!("{value} is out of range; allowed are {low} to {high}"),
+        );
+    }
+    Ok(value)
+}
+
+fn name(field: &str, text: &str) -> Result<String, SaleError> {
+    let n_chars = text.chars().count();
+    if n_chars == 0 || n_chars > 200 || text.chars().any(char::is_control) {
+        return fail(
+            field,
+            "allowed are 1 to 200 characters without control characters",
+        );
+    }
+    Ok(text.to_owned())
+}
+
+impl RawSale {
+    pub fn check(&self) -> Result<Sale, SaleError> {
+        let time = |field: &str, text: &str| {
+            UnixMs::parse_rfc3339(text).map_or_else(
+                || {
+                    fail(
+                        field,
+                        format!("{text:?} is not an RFC 3339 time such as 2026-11-11T00:00:00Z"),
+                    )
+                },
+                Ok,
+            )
+        };
+        let id = SaleId::parse(&self.id).or_else(|e| fail("id", e.to_string()))?;
+        let starts_at = time("startsAt", &self.starts_at)?;
+        let ends_at = time("endsAt", &self.ends_at)?;
+        if ends_at <= starts_at {
+            return fail(
+                "endsAt",
+                format!("{} is not after startsAt {}", self.ends_at, self.starts_at),
+            );
+        }
+        if self.skus.is_empty() || self.skus.len() > SKUS_MAX {
+            return fail(
+                "skus",
+                format!("{} SKUs; allowed are 1 to {SKUS_MAX}", self.skus.len()),
+            );
+        }
+        in_range("admission.rate", self.admission.rate, 1, 10_000_000)?;
+        in_range("admission.burst", self.admission.burst, 1, 10_000_000)?;
+        in_range("admission.queueMax", self.admission.queue_max, 0, 1_000_000)?;
+        in_range("admission.waitMs", self.admission.wait_ms, 0, 60_000)?;
+        let mut skus = Vec::with_capacity(self.skus.len());
+        for (i, raw) in self.skus.iter().enumerate() {
+            skus.push(raw.check(&format!("skus[{i}]"))?);
+        }
+        skus.sort_by(|a, b| a.id.cmp(&b.id));
+        if let Some(pair) = skus.windows(2).find(|p| p[0].id == p[1].id) {
+            return fail("skus", format!("the SKU {} stands there twice", pair[0].id));
+        }
+        if let Some(odd) = skus.iter().find(|s| s.currency != skus[0].currency) {
+            return fail(
+                "skus",
+                format!(
+                    "one sale, one currency: {} is in {}, {} in {}",
+                    skus[0].id, skus[0].currency, odd.id, odd.currency
+                ),
+            );
+        }
+        Ok(Sale {
+            id,
+            name: name("name", &self.name)?,
+            starts_at,
+            ends_at,
+            pay_window_ms: 1_000
+                * u64::from(in_range(
+                    "payWindowSeconds",
+                    self.pay_window_seconds,
+                    1,
+                    604_800,
+                )?),
+            payment_grace_ms: 1_000
+                * u64::from(in_range(
+                    "paymentGraceSeconds",
+                    self.payment_grace_seconds,
+                    0,
+                    3_600,
+                )?),
+            units_per_user: in_range("unitsPerUser", self.units_per_user, 1, 1_000_000)?,
+            buckets: in_range("buckets", self.buckets, 1, BUCKETS_MAX)?,
+            orders_per_user_max: in_range("ordersPerUserMax", self.orders_per_user_max, 1, 10_000)?,
+            admission: self.admission.clone(),
+            skus,
+        })
+    }
+}
+
+impl RawSku {
+    fn check(&self, at: &str) -> Result<Sku, SaleError> {
+        Ok(Sku {
+            id: SkuId::parse(&self.id).or_else(|e| fail(format!("{at}.id"), e.to_string()))?,
+            name: name(&format!("{at}.name"), &self.name)?,
+            price: Cents(in_range(
+                &format!("{at}.priceCent"),
+                self.price_cent,
+                0,
+                PRICE_CENT_MAX,
+            )?),
+            currency: Currency::parse(&self.currency).map_or_else(
+                || {
+                    fail(
+                        format!("{at}.currency"),
+                        format!(
+                            "{:?} is not three letters A-Z as in ISO 4217",
+                            self.currency
+                        ),
+                    )
+                },
+                Ok,
+            )?,
+            units: in_range(&format!("{at}.units"), self.units, 1, UNITS_MAX)?,
+        })
+    }
+}
+
+impl Sale {
+    /// Back to text, sorted: two definitions are the same when these are equal.
+    pub fn to_raw(&self) -> RawSale {
+        RawSale {
+            id: self.id.to_string(),
+            name: self.name.clone(),
+            starts_at: self.starts_at.rfc3339(),
+            ends_at: self.ends_at.rfc3339(),
+            // Both came from a u32 of seconds.
+            pay_window_seconds: u32::try_from(self.pay_window_ms / 1_000).unwrap_or(u32::MAX),
+            payment_grace_seconds: u32::try_from(self.payment_grace_ms / 1_000).unwrap_or(u32::MAX),
+            units_per_user: self.units_per_user,
+            buckets: self.buckets,
+            orders_per_user_max: self.orders_per_user_max,
+            admission: self.admission.clone(),
+            skus: self
+                .skus
+                .iter()
+                .map(|s| RawSku {
+                    id: s.id.to_string(),
+                    name: s.name.clone(),
+                    price_cent: s.price.0,
+                    currency: s.currency.to_string(),
+                    units: s.units,
+                })
+                .collect(),
+        }
+    }
+
+    pub fn sku(&self, id: &SkuId) -> Option<(usize, &Sku)> {
+        let at = self.skus.binary_search_by(|s| s.id.cmp(id)).ok()?;
+        Some((at, &self.skus[at]))
+    }
+
+    /// What `other` says differently, field by field, for the error message.
+    pub fn difference(&self, other: &Sale) -> Vec<String> {
+        let (a, b) = (as_json(self), as_json(other));
+        let mut out = Vec::new();
+        if let (serde_json::Value::Object(a), serde_json::Value::Object(b)) = (a, b) {
+            for (field, was) in &a {
+                let now = &b[field];
+                if was != now {
+                    out.push(format!("{field}: is {was}, asked for {now}"));
+                }
+            }
+        }
+        out
+    }
+
+    /// Units of this bucket when the sale opens: even shares, the rest to the first ones.
+    pub fn share(&self, units: u32, bucket: u16) -> u32 {
+        let n = u32::from(self.buckets);
+        units / n + u32::from(u32::from(bucket) < units % n)
+    }
+
+    pub fn units_opened(&self) -> u64 {
+        self.skus.iter().map(|s| u64::from(s.units)).sum()
+    }
+}
+
+fn as_json(sale: &Sale) -> serde_json::Value {
+    serde_json::to_value(sale.to_raw()).unwrap_or(serde_json::Value::Null)
+}
+
+/// Where a sale stands, for the buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Scheduled,
+    Open,
+    Paused,
+    SoldOut,
+    Ended,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "SCHEDULED",
+            Self::Open => "OPEN",
+            Self::Paused => "PAUSED",
+            Self::SoldOut => "SOLD_OUT",
+            Self::Ended => "ENDED",
+        }
+    }
+}
+
+/// What the operator did to a sale; durable beside its definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Switches {
+    pub paused: bool,
+    pub ended: bool,
+}
+
+impl Sale {
+    pub fn phase(&self, now: UnixMs, switches: Switches, any_available: bool) -> Phase {
+        if switches.ended || now >= self.ends_at {
+            Phase::Ended
+        } else if now < self.starts_at {
+            Phase::Scheduled
+        } else if switches.paused {
+            Phase::Paused
+        } else if any_available {
+            Phase::Open
+        } else {
+            Phase::SoldOut
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawSale {
+        RawSale {
+            id: "tea".into(),
+            name: "Tea".into(),
+            starts_at: "2026-11-11T00:00:00Z".into(),
+            ends_at: "2026-11-12T00:00:00Z".into(),
+            pay_window_seconds: 900,
+            payment_grace_seconds: 0,
+            units_per_user: 1,
+            buckets: 4,
+            orders_per_user_max: 100,
+            admission: RawAdmission::default(),
+            skus: vec![RawSku {
+                id: "t".into(),
+                name: "T".into(),
+                price_cent: 1,
+                currency: "EUR".into(),
+                units: 10,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_definition_survives_the_way_to_text_and_back() {
+        let sale = raw().check().expect("valid");
+        assert_eq!(sale.to_raw().check().expect("valid"), sale);
+        assert!(sale.difference(&sale).is_empty());
+    }
+
+    #[test]
+    fn errors_name_field_value_and_range() {
+        let cases: [(&str, fn(&mut RawSale)); 7] = [
+            (
+                "unitsPerUser: 0 is out of range; allowed are 1 to 1000000",
+                |s| s.units_per_user = 0,
+            ),
+            (
+                "buckets: 5000 is out of range; allowed are 1 to 4096",
+                |s| s.buckets = 5_000,
+            ),
+            (
+                "skus[0].units: 0 is out of range; allowed are 1 to 100000000",
+                |s| s.skus[0].units = 0,
+            ),
+            ("skus: the SKU t stands there twice", |s| {
+                s.skus.push(s.skus[0].clone())
+            }),
+            (
+                "endsAt: 2026-11-11T00:00:00Z is not after startsAt 2026-11-11T00:00:00Z",
+                |s| {
+                    s.ends_at.clone_from(&s.starts_at);
+                },
+            ),
+            (
+                "startsAt: \"soon\" is not an RFC 3339 time such as 2026-11-11T00:00:00Z",
+                |s| s.starts_at = "soon".into(),
+            ),
+            (
+                "id: has a character that is not allowed at byte 1; allowed are 1 to 64 of A-Z a-z 0-9 _ -",
+                |s| {
+                    s.id = "a{b".into();
+                },
+            ),
+        ];
+        for (text, spoil) in cases {
+            let mut bad = raw();
+            spoil(&mut bad);
+            assert_eq!(bad.check().expect_err(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let sale = raw().check().expect("valid");
+        for units in [1, 3, 4, 10, 20_003] {
+            assert_eq!((0..4).map(|b| sale.share(units, b)).sum::<u32>(), units);
+        }
+    }
+
+    #[test]
+    fn phases_follow_clock_switches_and_stock() {
+        let sale = raw().check().expect("valid");
+        let open = Switches::default();
+        let (before, during, after) = (UnixMs(sale.starts_at.0 - 1), sale.starts_at, sale.ends_at);
+        assert_eq!(sale.phase(before, open, true), Phase::Scheduled);
+        assert_eq!(sale.phase(during, open, true), Phase::Open);
+        assert_eq!(sale.phase(during, open, false), Phase::SoldOut);
+        assert_eq!(
+            sale.phase(
+                during,
+                Switches {
+                    paused: true,
+                    ended: false
+                },
+                true
+            ),
+            Phase::Paused
+        );
+        assert_eq!(
+            sale.phase(
+                during,
+                Switches {
+                    paused: true,
+                    ended: true
+                },
+                true
+            ),
+            Phase::Ended
+        );
+        assert_eq!(sale.phase(after, open, true), Phase::Ended);
+    }
+}

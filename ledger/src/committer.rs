@@ -1,29 +1,25 @@
 //! Group commit: many groups, one write, one fsync.
 //!
 //! One thread owns the order of records and the device. It takes what the queue
-//! holds, gives every group its seqs and hashes, checks unique keys, writes once
-//! synced, and only then answers, one wake-up a group. The first failed write
+//! holds, plans it, writes once synced, and only then answers, one wake-up a group. The first failed write
 //! latches the ledger: this thread ends and every receipt says "closed".
 //!
-//! Not here: when a batch is due (`batch.rs`), bytes of a record (`frame.rs`).
+//! Not here: when a batch is due (`batch.rs`), which place and which "no" a group
+//! gets (`plan.rs`), bytes of a record (`frame.rs`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use tokio::sync::oneshot;
 
 use crate::batch::{Batch, BatchLimits, Next};
 use crate::device::{Device, Table, Write};
-use crate::error::CommitError;
-use crate::frame;
 use crate::keys;
-use crate::record::{ChainHash, Committed, EntityRef, Seq, Tip};
+use crate::plan::{Plan, Reply, put};
+use crate::record::Tip;
 use crate::rocks::Rocks;
 use crate::shared::Shared;
-use crate::work::{Answer, Encoded, Entry, Job, Work};
+use crate::work::{Job, Work};
 
 pub(crate) struct Committer {
     pub(crate) queue: Receiver<Work>,
@@ -195,189 +191,4 @@ fn ack_early() -> Option<Duration> {
         ))
     });
     None
-}
-
-struct Reply {
-    to: oneshot::Sender<Answer>,
-    answer: Answer,
-    permits: u32,
-}
-
-/// The state after this batch, should the write succeed.
-struct Plan {
-    /// What was accepted, sealed.
-    jobs: Vec<Job>,
-    replies: Vec<Reply>,
-    tip: Tip,
-    floor: Tip,
-    durable: Seq,
-    records: usize,
-    /// Unique keys claimed in this batch, which no table shows yet.
-    claimed: HashMap<Bytes, EntityRef>,
-}
-
-impl Plan {
-    fn new(tip: Tip, floor: Tip) -> Self {
-        let durable = tip.seq;
-        let (jobs, replies, claimed) = Default::default();
-        Self {
-            jobs,
-            replies,
-            tip,
-            floor,
-            durable,
-            records: 0,
-            claimed,
-        }
-    }
-
-    /// Gives the work its place, or its "no". An error means that the disk cannot be read.
-    fn add(&mut self, work: Work, rocks: &Rocks) -> Result<(), String> {
-        let Work {
-            job,
-            permits,
-            reply: to,
-            ..
-        } = work;
-        let mut answer = Ok(Committed {
-            first: self.tip.seq.next(),
-            last: self.tip.seq,
-        });
-        match job {
-            Job::Append(mut group) => match self.claim(&group, rocks)? {
-                Some(taken) => answer = Err(taken),
-                None => {
-                    self.seal(&mut group);
-                    answer = answer.map(|place| Committed {
-                        last: self.tip.seq,
-                        ..place
-                    });
-                    self.jobs.push(Job::Append(group));
-                }
-            },
-            Job::Trim { through } => {
-                // Never what is not durable yet, never backwards.
-                let through = through.min(self.durable);
-                if through > self.floor.seq {
-                    self.floor = Tip {
-                        seq: through,
-                        hash: hash_at(through, rocks)?,
-                    };
-                }
-            }
-            job @ (Job::Letters { .. } | Job::Stop) => self.jobs.push(job),
-        }
-        self.replies.push(Reply {
-            to,
-            answer,
-            permits,
-        });
-        Ok(())
-    }
-
-    fn seal(&mut self, group: &mut Encoded) {
-        for entry in &group.entries {
-            let seq = self.tip.seq.next();
-            let hash = frame::seal(&mut group.buf, &entry.span, seq, &self.tip.hash);
-            self.tip = Tip { seq, hash };
-        }
-        self.records += group.entries.len();
-    }
-
-    /// Claims the group's unique keys, all or none.
-    fn claim(&mut self, group: &Encoded, rocks: &Rocks) -> Result<Option<CommitError>, String> {
-        if !group.claims {
-            return Ok(None);
-        }
-        let mut mine: HashMap<Bytes, EntityRef> = HashMap::new();
-        for (index, entry) in group.entries.iter().enumerate() {
-            for key in entry.span.uniques(&group.buf) {
-                let known = mine.get(key).or_else(|| self.claimed.get(key)).cloned();
-                let held_by = match known {
-                    Some(holder) => Some(holder),
-                    None => holder(key, rocks)?,
-                };
-                let key = Bytes::copy_from_slice(key);
-                if let Some(held_by) = held_by {
-                    return Ok(Some(CommitError::UniqueTaken {
-                        index,
-                        key,
-                        held_by,
-                    }));
-                }
-                let me = keys::parse_holder(entry.span.entity_key(&group.buf))
-                    .expect("an encoded entity key reads back");
-                mine.insert(key, me);
-            }
-        }
-        self.claimed.extend(mine);
-        Ok(None)
-    }
-}
-
-fn holder(key: &[u8], rocks: &Rocks) -> Result<Option<EntityRef>, String> {
-    let found = rocks
-        .get(Table::Uniques, key)
-        .map_err(rocksdb::Error::into_string)?;
-    found
-        .map(|value| keys::parse_holder(&value).map_err(|why| why.to_string()))
-        .transpose()
-}
-
-fn hash_at(seq: Seq, rocks: &Rocks) -> Result<ChainHash, String> {
-    let found = rocks
-        .get(Table::Records, &keys::record(seq))
-        .map_err(rocksdb::Error::into_string)?;
-    let bytes = found.ok_or_else(|| format!("record {seq} is missing"))?;
-    frame::decode(&bytes)
-        .map(|frame| frame.hash)
-        .map_err(|why| format!("record {seq}: {why}"))
-}
-
-fn put<'a>(table: Table, key: &'a [u8], value: &'a [u8]) -> Write<'a> {
-    Write::Put { table, key, value }
-}
-
-impl Job {
-    /// Every key and value is a slice of what the caller encoded.
-    fn writes<'a>(&'a self, out: &mut Vec<Write<'a>>) {
-        match self {
-            Self::Append(Encoded {
-                buf,
-                entries,
-                meta,
-                claims: _,
-            }) => {
-                for Entry { span, owner, group } in entries {
-                    let entity_key = span.entity_key(buf);
-                    out.push(put(Table::Records, span.seq(buf), span.frame(buf)));
-                    out.push(put(Table::Entities, entity_key, span.state(buf)));
-                    if let Some(owner) = owner {
-                        out.push(put(
-                            Table::ByOwner,
-                            &buf[owner.clone()],
-                            &buf[group.clone()],
-                        ));
-                    }
-                    for unique in span.uniques(buf) {
-                        out.push(put(Table::Uniques, unique, entity_key));
-                    }
-                }
-                out.extend(meta.iter().map(|(key, value)| put(Table::Meta, key, value)));
-            }
-            Self::Letters { bury, remove } => {
-                out.extend(
-                    bury.iter()
-                        .map(|(key, note)| put(Table::DeadLetters, key, note)),
-                );
-                let delete = |key| Write::Delete {
-                    table: Table::DeadLetters,
-                    key,
-                };
-                out.extend(remove.iter().map(|key| delete(&key[..])));
-            }
-            // The range follows from the floor before and after the whole batch.
-            Self::Trim { .. } | Self::Stop => {}
-        }
-    }
 }

@@ -22,12 +22,13 @@ use crate::device::Device;
 use crate::error::{AppendError, CommitError, Failure, OpenError, ReadError};
 use crate::keys;
 use crate::open::{self, Identity};
-use crate::read::{Entities, Reader, View};
+use crate::read::{Reader, View};
 use crate::record::{
     Committed, DeadLetter, EntityRef, Group, Kind, LedgerId, Record, Seq, Snapshot, Tip,
 };
 use crate::rocks::RocksDevice;
 use crate::shared::Shared;
+use crate::walk::Entities;
 use crate::work::{self, Answer, Job, Work};
 
 /// An open ledger. Closing it, or dropping the last handle, commits what was

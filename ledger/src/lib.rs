@@ -22,10 +22,12 @@ mod keys;
 mod ledger;
 mod metrics;
 mod open;
+mod plan;
 mod read;
 mod rocks;
 mod shared;
 mod verify;
+mod walk;
 mod work;
 
 pub use batch::BatchLimits;
@@ -35,10 +37,11 @@ pub use error::{AppendError, CommitError, Damage, DraftError, Failure, OpenError
 pub use ledger::{Ledger, Receipt};
 pub use metrics::LedgerMetrics;
 pub use open::Identity;
-pub use read::{Entities, Reader, View};
+pub use read::{Reader, View};
 pub use record::{
     BODY_BYTES_MAX, ChainHash, Committed, DeadLetter, Draft, EntityRef, Group, ID_BYTES_MAX, Kind,
     LedgerId, Record, Seq, Snapshot, Tip, UNIQUE_BYTES_MAX, UNIQUES_MAX,
 };
 pub use rocks::RocksDevice;
 pub use verify::VerifyReport;
+pub use walk::Entities;

@@ -6,17 +6,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use rocksdb::{DB, DBRawIterator, ReadOptions, SnapshotWithThreadMode};
 
 use crate::device::Table;
 use crate::error::{Damage, OpenError, ReadError};
-use crate::frame::{self, EntityKey, Frame, FrameError};
+use crate::frame::{self, Frame};
 use crate::keys;
 use crate::open::{self, Identity};
 use crate::record::{DeadLetter, EntityRef, Kind, Record, Seq, Snapshot, Tip};
 use crate::rocks::{self, Rocks};
 use crate::verify::{self, VerifyReport};
+use crate::walk::{Entities, snapshot};
 
 /// Read access; cheap to clone. It keeps the folder open: a ledger can be opened
 /// again only once its readers are gone.
@@ -87,9 +88,7 @@ impl Reader {
             false,
         );
         if let Some(id) = after_id {
-            // The smallest key above one is that key and a zero.
-            page.raw
-                .seek([&keys::entity(group, kind, id)[..], &[0]].concat());
+            page.skip_past(&keys::entity(group, kind, id));
         }
         page.take(limit).collect()
     }
@@ -266,92 +265,6 @@ impl View<'_> {
     }
 }
 
-/// A walk over entities. It ends after the first error.
-pub struct Entities<'a> {
-    raw: DBRawIterator<'a>,
-    kind: Option<Kind>,
-    live_only: bool,
-    failed: bool,
-}
-
-impl<'a> Entities<'a> {
-    fn start(
-        rocks: &'a Rocks,
-        mut options: ReadOptions,
-        group: Option<&[u8]>,
-        kind: Option<Kind>,
-        live_only: bool,
-    ) -> Self {
-        let prefix = group
-            .map(|group| keys::entity_prefix(group, kind))
-            .unwrap_or_default();
-        options.set_iterate_lower_bound(&prefix[..]);
-        if let Some(end) = keys::after_prefix(prefix) {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut raw = rocks
-            .db()
-            .raw_iterator_cf_opt(rocks.table(Table::Entities), options);
-        raw.seek_to_first();
-        Self {
-            raw,
-            kind,
-            live_only,
-            failed: false,
-        }
-    }
-}
-
-impl Iterator for Entities<'_> {
-    type Item = Result<Snapshot, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed
-            && let Some((key, value)) = self.raw.item()
-        {
-            let kind_at = 1 + usize::from(*key.first().unwrap_or(&0));
-            let kind_fits = self
-                .kind
-                .is_none_or(|kind| key.get(kind_at) == Some(&kind.0));
-            let wanted = kind_fits && (!self.live_only || frame::says_live(value));
-            let found = wanted.then(|| snapshot(key, value));
-            self.raw.next();
-            if let Some(found) = found {
-                self.failed = found.is_err();
-                return Some(found);
-            }
-        }
-        if self.failed {
-            return None;
-        }
-        self.failed = true;
-        self.raw.status().err().map(|error| Err(error.into()))
-    }
-}
-
-/// One allocation holds key and value; the parts are cut out of it.
-fn snapshot(key: &[u8], value: &[u8]) -> Result<Snapshot, ReadError> {
-    let mut whole = BytesMut::with_capacity(key.len() + value.len());
-    whole.put_slice(key);
-    whole.put_slice(value);
-    let whole = whole.freeze();
-    let (key, value) = whole.split_at(key.len());
-    let damage = |why: FrameError| entry_damage(Table::Entities, key, &why);
-    let EntityKey { group, kind, id } = frame::decode_entity_key(key).map_err(damage)?;
-    let state = frame::decode_state(value).map_err(damage)?;
-    Ok(Snapshot {
-        kind,
-        group: whole.slice_ref(group),
-        id: whole.slice_ref(id),
-        version: state.version,
-        live: state.live,
-        owner: state.owner.map(|owner| whole.slice_ref(owner)),
-        at_ms: state.at_ms,
-        seq: state.seq,
-        body: whole.slice_ref(state.body),
-    })
-}
-
 fn record(seq: Seq, value: &[u8]) -> Result<Record, Damage> {
     let whole = Bytes::copy_from_slice(value);
     let Frame {
@@ -382,7 +295,7 @@ fn record(seq: Seq, value: &[u8]) -> Result<Record, Damage> {
     })
 }
 
-fn entry_damage(table: Table, key: &[u8], why: &dyn std::fmt::Display) -> ReadError {
+pub(crate) fn entry_damage(table: Table, key: &[u8], why: &dyn std::fmt::Display) -> ReadError {
     let key = key.escape_ascii().to_string();
     Damage::Entry {
         table: table.name(),

@@ -1,0 +1,113 @@
+//! The token bucket of a sale, as pure arithmetic; the clock is handed in.
+//!
+//! The generic cell rate algorithm (ITU-T I.371, the virtual scheduling form):
+//! one number, the theoretical arrival time of the next request, stands for
+//! both the tokens left and the line of those who wait. Whoever is told "wait"
+//! has a place of their own, so the line is first come, first served.
+
+use std::time::Duration;
+
+/// Nanoseconds since any fixed start.
+type Nanos = u64;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenBucket {
+    interval: Nanos,
+    burst: Nanos,
+    /// When the next request would arrive if all came exactly at the rate.
+    next_at: Nanos,
+}
+
+/// The answer to "may I?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    Now,
+    /// A token is reserved; it may be used after this long.
+    After(Duration),
+    /// The wait would be longer than allowed: this long. No token was taken.
+    TooLong(Duration),
+}
+
+impl TokenBucket {
+    /// `rate` tokens a second, at most `burst` at once; both at least 1.
+    pub fn new(rate: u32, burst: u32) -> Self {
+        let interval = 1_000_000_000 / u64::from(rate.max(1));
+        Self { interval, burst: interval * u64::from(burst.max(1)), next_at: 0 }
+    }
+
+    /// From here on another rate; places already given keep their time.
+    pub fn change(&mut self, rate: u32, burst: u32) {
+        let Self { interval, burst, .. } = Self::new(rate, burst);
+        (self.interval, self.burst) = (interval, burst);
+    }
+
+    /// Takes a token now or, waiting at most `wait_max`, later.
+    pub fn take(&mut self, now: Nanos, wait_max: Duration) -> Pass {
+        let arrival = self.next_at.max(now);
+        // Within the burst a request may come this much before its time.
+        let allowed_at = (arrival + self.interval).saturating_sub(self.burst);
+        let wait = Duration::from_nanos(allowed_at.saturating_sub(now));
+        if wait > wait_max {
+            return Pass::TooLong(wait);
+        }
+        self.next_at = arrival + self.interval;
+        if wait.is_zero() { Pass::Now } else { Pass::After(wait) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let mut bucket = TokenBucket::new(10, 3);
+        let none = Duration::ZERO;
+        assert_eq!((0..4).map(|_| bucket.take(0, none)).filter(|p| *p == Pass::Now).count(), 3);
+        assert_eq!(bucket.take(0, none), Pass::TooLong(Duration::from_millis(100)));
+        assert_eq!(bucket.take(SECOND / 10, none), Pass::Now);
+        assert_eq!(bucket.take(SECOND / 10, none), Pass::TooLong(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn those_who_wait_stand_in_line() {
+        let mut bucket = TokenBucket::new(10, 1);
+        let second = Duration::from_secs(1);
+        assert_eq!(bucket.take(0, second), Pass::Now);
+        assert_eq!(bucket.take(0, second), Pass::After(Duration::from_millis(100)));
+        assert_eq!(bucket.take(0, second), Pass::After(Duration::from_millis(200)));
+        assert_eq!(bucket.take(0, Duration::from_millis(200)), Pass::TooLong(Duration::from_millis(300)));
+        assert_eq!(bucket.take(0, second), Pass::After(Duration::from_millis(300)), "no token was lost");
+    }
+
+    proptest! {
+        /// Never more than burst + rate × time, wherever one looks, and never
+        /// out of the order of arrival.
+        #[test]
+        fn never_more_than_rate_and_burst(
+            rate in 1_u32..2_000, burst in 1_u32..50,
+            gaps in prop::collection::vec(0_u64..20_000_000, 1..200),
+        ) {
+            let mut bucket = TokenBucket::new(rate, burst);
+            let (mut now, mut used) = (0, Vec::new());
+            for gap in gaps {
+                now += gap;
+                match bucket.take(now, Duration::from_millis(50)) {
+                    Pass::Now => used.push(now),
+                    Pass::After(wait) => used.push(now + wait.as_nanos() as u64),
+                    Pass::TooLong(_) => {}
+                }
+            }
+            prop_assert!(used.windows(2).all(|w| w[0] <= w[1]));
+            for (i, from) in used.iter().enumerate() {
+                for (n, to) in used[i..].iter().enumerate() {
+                    let allowed = u64::from(burst) + (to - from) / (SECOND / u64::from(rate)) + 1;
+                    prop_assert!(n as u64 + 1 <= allowed);
+                }
+            }
+        }
+    }
+}

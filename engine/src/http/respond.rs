@@ -1,0 +1,165 @@
+//! The one place where answers and errors become status codes.
+//!
+//! Errors are `application/problem+json` (RFC 9457) with a stable `code`; every
+//! 429 and 503 carries Retry-After.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+pub type Body = Full<Bytes>;
+
+macro_rules! codes {
+    ($($name:ident $text:literal $status:ident $title:literal),+ $(,)?) => {
+        /// Every problem the API can answer with.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($name),+ }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$(Code::$name),+];
+
+            /// As it stands in `code`.
+            pub fn text(self) -> &'static str {
+                match self { $(Code::$name => $text),+ }
+            }
+            pub fn status(self) -> StatusCode {
+                match self { $(Code::$name => StatusCode::$status),+ }
+            }
+            fn title(self) -> &'static str {
+                match self { $(Code::$name => $title),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedBody "MALFORMED_BODY" BAD_REQUEST "The body is not the JSON this call takes",
+    InvalidField "INVALID_FIELD" BAD_REQUEST "A field has a value that is not allowed",
+    KeyMissing "IDEMPOTENCY_KEY_MISSING" BAD_REQUEST "The Idempotency-Key header is missing",
+    KeyInvalid "IDEMPOTENCY_KEY_INVALID" BAD_REQUEST "The Idempotency-Key header is not usable",
+    Unauthenticated "UNAUTHENTICATED" UNAUTHORIZED "Who is asking is not known",
+    Forbidden "FORBIDDEN" FORBIDDEN "Not allowed",
+    NotFound "NOT_FOUND" NOT_FOUND "There is no such thing",
+    SkuUnknown "SKU_UNKNOWN" NOT_FOUND "The sale has no such SKU",
+    MethodNotAllowed "METHOD_NOT_ALLOWED" METHOD_NOT_ALLOWED "This method is not offered here",
+    RequestTimeout "REQUEST_TIMEOUT" REQUEST_TIMEOUT "The request took too long to arrive",
+    BodyTooLarge "BODY_TOO_LARGE" PAYLOAD_TOO_LARGE "The body is too large",
+    MediaType "MEDIA_TYPE" UNSUPPORTED_MEDIA_TYPE "The body must be application/json",
+    KeyInProgress "KEY_IN_PROGRESS" CONFLICT "The same key is being worked on",
+    SaleNotOpen "SALE_NOT_OPEN" CONFLICT "The sale has not opened yet",
+    SalePaused "SALE_PAUSED" CONFLICT "The sale is paused",
+    SaleEnded "SALE_ENDED" CONFLICT "The sale has ended",
+    SaleExists "SALE_EXISTS" CONFLICT "A different sale has this id",
+    StockNotEnough "STOCK_NOT_ENOUGH" UNPROCESSABLE_ENTITY "Not enough units are left",
+    LimitExceeded "LIMIT_EXCEEDED" UNPROCESSABLE_ENTITY "The limit of this buyer is reached",
+    KeyReused "IDEMPOTENCY_KEY_REUSED" UNPROCESSABLE_ENTITY "The key was used for another request",
+    OrderStateInvalid "ORDER_STATE_INVALID" LOCKED "The state of the order does not allow this",
+    Throttled "FLASH_SALE_THROTTLED" SERVICE_UNAVAILABLE "Too many buyers at once",
+    OutcomeUnknown "OUTCOME_UNKNOWN" SERVICE_UNAVAILABLE "The outcome is not known yet; retry with the same key",
+    NotReady "NOT_READY" SERVICE_UNAVAILABLE "The engine cannot do this now",
+    Internal "INTERNAL" INTERNAL_SERVER_ERROR "A fault of ours",
+}
+
+/// A problem on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub code: Code,
+    pub detail: String,
+    pub retry_after: Option<Duration>,
+    /// For 405.
+    pub allow: Option<&'static str>,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after: None, allow: None }
+    }
+
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+/// An answer before request id and CORS headers are put on.
+#[derive(Debug)]
+pub struct Reply {
+    pub response: Response<Body>,
+    /// What the metrics call it.
+    pub problem: Option<Code>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProblemBody<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    request_id: &'a str,
+}
+
+impl Reply {
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => Self::bytes(status, "application/json", bytes.into()),
+            Err(e) => {
+                tracing::error!(error = %e, "encode answer");
+                Self::bytes(StatusCode::INTERNAL_SERVER_ERROR, "application/json", Bytes::new())
+            }
+        }
+    }
+
+    pub fn bytes(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self { response, problem: None }
+    }
+
+    pub fn empty(status: StatusCode) -> Self {
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = status;
+        Self { response, problem: None }
+    }
+
+    pub fn problem(problem: &Problem, request_id: &str) -> Self {
+        let status = problem.code.status();
+        let body = ProblemBody {
+            r#type: format!("urn:floodgate:problem:{}", problem.code.text()),
+            title: problem.code.title(),
+            status: status.as_u16(),
+            code: problem.code.text(),
+            detail: &problem.detail,
+            request_id,
+        };
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut reply = Self::bytes(status, "application/problem+json", bytes.into());
+        reply.problem = Some(problem.code);
+        let headers = reply.response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = problem.allow {
+            headers.insert(hyper::header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            // Whole seconds, never zero: zero would mean "at once, all of you".
+            let wait = problem.retry_after.unwrap_or(Duration::from_secs(1));
+            let seconds = wait.as_millis().div_ceil(1_000).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        reply
+    }
+
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        // Values are ids and paths of ours; one that is not header text is left out.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.response.headers_mut().insert(name, value);
+        }
+        self
+    }
+}

@@ -1,0 +1,266 @@
+//! JSON as it travels: what is read from buyers, what is told to them.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::respond::{Code, Problem};
+use crate::domain::ids::{DeviceId, SkuId};
+use crate::domain::order::{CloseReason, Order, OrderState};
+use crate::domain::sale::Sale;
+use crate::domain::time::UnixMs;
+use crate::sale::{LiveSale, Units};
+
+pub const ITEMS_MAX: usize = 20;
+pub const QUANTITY_MAX: u32 = 10_000;
+
+/// A purchase as the page sends it. No price: the client never sets one.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OrderIn<'a> {
+    #[serde(borrow)]
+    pub sale_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub items: Vec<ItemIn<'a>>,
+    #[serde(borrow, default)]
+    pub client: Option<ClientIn<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ItemIn<'a> {
+    #[serde(borrow)]
+    pub sku_id: Cow<'a, str>,
+    pub quantity: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientIn<'a> {
+    #[serde(borrow, default)]
+    pub device_id: Option<Cow<'a, str>>,
+}
+
+impl OrderIn<'_> {
+    /// Quantities of a SKU named twice are summed before anything is checked.
+    pub fn units(&self, sale: &Sale) -> Result<Units, Problem> {
+        let field = |name: String, problem: String| Problem::new(Code::InvalidField, format!("{name}: {problem}"));
+        if self.items.is_empty() || self.items.len() > ITEMS_MAX {
+            return Err(field(
+                "items".into(),
+                format!("{} items; allowed are 1 to {ITEMS_MAX}", self.items.len()),
+            ));
+        }
+        let mut units = Units::new();
+        for (i, item) in self.items.iter().enumerate() {
+            let quantity = u32::try_from(item.quantity)
+                .ok()
+                .filter(|q| (1..=QUANTITY_MAX).contains(q))
+                .ok_or_else(|| {
+                    field(
+                        format!("items[{i}].quantity"),
+                        format!("{} is out of range; allowed are 1 to {QUANTITY_MAX}", item.quantity),
+                    )
+                })?;
+            let sku = SkuId::parse(&item.sku_id).map_err(|e| field(format!("items[{i}].skuId"), e.to_string()))?;
+            let (at, _) = sale
+                .sku(&sku)
+                .ok_or_else(|| Problem::new(Code::SkuUnknown, format!("items[{i}].skuId: the sale has no SKU {sku}")))?;
+            match units.iter_mut().find(|(other, _)| *other == at) {
+                Some((_, sum)) => *sum += quantity,
+                None => units.push((at, quantity)),
+            }
+        }
+        units.sort_unstable();
+        Ok(units)
+    }
+
+    pub fn device(&self) -> Result<Option<DeviceId>, Problem> {
+        match self.client.as_ref().and_then(|c| c.device_id.as_ref()) {
+            None => Ok(None),
+            Some(text) => DeviceId::parse(text)
+                .map(Some)
+                .map_err(|e| Problem::new(Code::InvalidField, format!("client.deviceId: {e}"))),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemOut<'a> {
+    sku_id: &'a str,
+    quantity: u32,
+    price_cent: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderOut<'a> {
+    order_id: String,
+    sale_id: &'a str,
+    status: &'static str,
+    items: Vec<ItemOut<'a>>,
+    pay_amount_cent: u64,
+    currency: &'a str,
+    pay_deadline_at: String,
+    created_at: String,
+    updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_reason: Option<&'static str>,
+}
+
+impl<'a> OrderOut<'a> {
+    pub fn of(order: &'a Order) -> Self {
+        Self {
+            order_id: order.id.to_string(),
+            sale_id: order.sale.as_str(),
+            status: order.state.name(),
+            items: order
+                .items
+                .iter()
+                .map(|i| ItemOut { sku_id: i.sku.as_str(), quantity: i.quantity, price_cent: i.price.0 })
+                .collect(),
+            pay_amount_cent: order.pay_amount().0,
+            currency: order.currency.as_str(),
+            pay_deadline_at: order.pay_deadline.rfc3339(),
+            created_at: order.created_at.rfc3339(),
+            updated_at: order.updated_at.rfc3339(),
+            closed_reason: match order.state {
+                OrderState::Closed { reason: CloseReason::Timeout } => Some("timeout"),
+                OrderState::Closed { reason: CloseReason::Canceled } => Some("canceled"),
+                OrderState::PendingPayment { .. }
+                | OrderState::Paid
+                | OrderState::Delivered
+                | OrderState::RefundDue
+                | OrderState::Refunded => None,
+            },
+        }
+    }
+}
+
+/// What an audit sees of an order: all of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditOrderOut<'a> {
+    #[serde(flatten)]
+    pub order: OrderOut<'a>,
+    pub user_id: &'a str,
+    pub idempotency_key: &'a str,
+    /// A 64-bit number as text: JSON readers lose digits of such numbers.
+    pub version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
+}
+
+impl<'a> AuditOrderOut<'a> {
+    pub fn of(order: &'a Order, events: Option<u64>) -> Self {
+        Self {
+            order: OrderOut::of(order),
+            user_id: order.user.as_str(),
+            idempotency_key: order.key.as_str(),
+            version: order.version.0.to_string(),
+            events,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SaleOut {
+    pub id: String,
+    pub name: String,
+    pub phase: &'static str,
+    pub starts_at: String,
+    pub ends_at: String,
+    pub pay_window_seconds: u64,
+    pub units_per_user: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_time: Option<String>,
+    pub skus: Vec<SkuOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durable_seq: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SkuOut {
+    pub id: String,
+    pub name: String,
+    pub price_cent: u64,
+    pub currency: String,
+    pub units: u64,
+    pub remaining: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stock: Option<StockOut>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockOut {
+    pub opened: u64,
+    pub available: u64,
+    pub held: u64,
+    pub sold: u64,
+    pub withdrawn: u64,
+    pub transfer: u64,
+}
+
+impl SaleOut {
+    pub fn of(live: &LiveSale, now: UnixMs) -> Self {
+        let sale = live.sale();
+        Self {
+            id: sale.id.to_string(),
+            name: sale.name.clone(),
+            phase: live.phase(now).name(),
+            starts_at: sale.starts_at.rfc3339(),
+            ends_at: sale.ends_at.rfc3339(),
+            pay_window_seconds: sale.pay_window_ms / 1_000,
+            units_per_user: sale.units_per_user,
+            server_time: Some(now.rfc3339()),
+            skus: sale
+                .skus
+                .iter()
+                .enumerate()
+                .map(|(i, sku)| SkuOut {
+                    id: sku.id.to_string(),
+                    name: sku.name.clone(),
+                    price_cent: sku.price.0,
+                    currency: sku.currency.to_string(),
+                    units: live.opened(i),
+                    remaining: live.available(i),
+                    stock: None,
+                })
+                .collect(),
+            durable_seq: None,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewOut<'a> {
+    pub sale_id: &'a str,
+    pub phase: &'static str,
+    pub items: Vec<PreviewItemOut<'a>>,
+    pub pay_amount_cent: u64,
+    pub currency: &'a str,
+    pub limit: LimitOut,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewItemOut<'a> {
+    pub sku_id: &'a str,
+    pub quantity: u32,
+    pub price_cent: u64,
+    pub enough: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitOut {
+    pub units_per_user: u32,
+    pub units_used: u32,
+    pub allowed: bool,
+}
+

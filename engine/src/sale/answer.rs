@@ -1,0 +1,41 @@
+//! What a purchase can come to. A "no" is an answer; an error is news.
+
+use std::sync::Arc;
+
+use crate::domain::ids::OrderId;
+use crate::domain::order::Order;
+
+/// A correct "no": nothing was set aside, and asking again in the same
+/// circumstances gets the same "no".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    NotOpen,
+    Paused,
+    Ended,
+    NotEnough,
+    /// Units of live orders, or the number of orders, reached the limit.
+    OverLimit,
+    /// The key names another body's order.
+    KeyReused,
+}
+
+/// Shared by the buyer who asked and everyone who joined under the same key.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Durable: the fsync that covers the order returned.
+    Won(Arc<Order>),
+    Refused(Refusal),
+    /// The script or the commit may or may not have happened; the key knows later.
+    Unknown,
+}
+
+/// What became of a change that somebody asked of an order.
+#[derive(Debug, Clone)]
+pub enum Changed {
+    /// Done now, or done before: the order as it stands.
+    Now(Arc<Order>),
+    /// The state does not allow it.
+    Illegal(Arc<Order>),
+    Missing(OrderId),
+    Unknown,
+}

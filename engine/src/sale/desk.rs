@@ -1,0 +1,448 @@
+//! The desk: the one task that owns a bucket and makes every call to it.
+//!
+//! Buyers gather while a call is under way; the next call takes them all, so
+//! batches grow with load and cost nothing when it is quiet. After the script,
+//! the guard has the last word, from ledger facts alone; then the batch joins a
+//! group commit, and only the teller, after the fsync, tells anyone.
+//!
+//! Changes of orders (cancel, window end) go the other way round: first the
+//! ledger, then the stock, so units return only after the closing is durable.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use floodgate_ledger::{Group, Ledger};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::answer::{Answer, Changed, Refusal};
+use super::bucket::{Bucket, BucketAudit, Move};
+use super::facts;
+use super::guard::{Guard, Units};
+use super::index::{Claim, Index};
+use super::live::SkuStock;
+use super::metrics::SaleMetrics;
+use super::order_ids::{IdLease, OrderIds};
+use super::teller::{Teller, Winner};
+use crate::admission::Admitted;
+use crate::domain::ids::{DeviceId, OrderId};
+use crate::domain::order::{Item, Order, OrderEvent, OrderState, StockMove, Version, mark};
+use crate::domain::sale::Sale;
+use crate::domain::time::{Clock, UnixMs};
+use crate::stock::{HoldRequest, Verdict};
+use std::sync::atomic::Ordering;
+
+/// Orders a script call may carry: past this Redis could not stop a script
+/// that runs too long.
+pub const BATCH_MAX: usize = 512;
+
+/// A purchase that knows its key is free.
+#[derive(Debug)]
+pub struct Ask {
+    pub claim: Claim,
+    pub units: Units,
+    pub device: Option<DeviceId>,
+}
+
+#[derive(Debug)]
+pub enum Command {
+    Buy { ask: Admitted<Ask>, asked_at: Instant, reply: oneshot::Sender<Answer> },
+    Change { order: OrderId, event: OrderEvent, reply: Option<oneshot::Sender<Changed>> },
+    Audit { reply: oneshot::Sender<BucketAudit> },
+    /// Finishes what came before and ends.
+    Stop { reply: oneshot::Sender<()> },
+}
+
+/// What a desk is built from.
+pub struct DeskParts {
+    pub sale: Arc<Sale>,
+    pub stock: Arc<Vec<SkuStock>>,
+    pub index: Arc<Index>,
+    pub guard: Guard,
+    pub bucket: Bucket,
+    pub ids: OrderIds,
+    pub lease: Arc<IdLease>,
+    pub ledger: Ledger,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: SaleMetrics,
+    /// Pay windows of orders that are pending, from the ledger.
+    pub windows: Vec<(UnixMs, OrderId)>,
+}
+
+pub struct Desk {
+    parts: DeskParts,
+    commands: mpsc::Receiver<Command>,
+    windows: BinaryHeap<Reverse<(UnixMs, OrderId)>>,
+    teller: Teller,
+}
+
+/// A buyer at the desk.
+struct Buyer {
+    ask: Ask,
+    order: Order,
+    place: OwnedSemaphorePermit,
+    reply: oneshot::Sender<Answer>,
+}
+
+impl Desk {
+    pub fn new(mut parts: DeskParts, commands: mpsc::Receiver<Command>) -> Self {
+        let windows = std::mem::take(&mut parts.windows).into_iter().map(Reverse).collect();
+        let teller = Teller::start(parts.metrics.clone());
+        Self { parts, commands, windows, teller }
+    }
+
+    pub async fn run(mut self) {
+        let mut gathered = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let due = self.next_window();
+            tokio::select! {
+                n = self.commands.recv_many(&mut gathered, BATCH_MAX) => if n == 0 { return },
+                () = sleep_for(due) => {}
+            }
+            if let Some(stop) = self.turn(&mut gathered).await {
+                self.teller.settle().await;
+                // Whoever asked may have gone; stopping is all that matters.
+                let _ = stop.send(());
+                return;
+            }
+        }
+    }
+
+    async fn turn(&mut self, gathered: &mut Vec<Command>) -> Option<oneshot::Sender<()>> {
+        let mut buyers = Vec::with_capacity(gathered.len());
+        let (mut changes, mut audits, mut stop) = (Vec::new(), Vec::new(), None);
+        let now = self.parts.clock.now();
+        for command in gathered.drain(..) {
+            match command {
+                Command::Buy { ask, asked_at, reply } => {
+                    self.parts.metrics.desk_seconds.observe(asked_at.elapsed().as_secs_f64());
+                    let (ask, place) = ask.into_parts();
+                    // Without an id the claim drops here and the buyer hears "not ready".
+                    if let Some(order) = self.draft(&ask, now) {
+                        buyers.push(Buyer { ask, order, place, reply });
+                    }
+                }
+                Command::Change { order, event, reply } => changes.push((order, event, reply)),
+                Command::Audit { reply } => audits.push(reply),
+                Command::Stop { reply } => stop = Some(reply),
+            }
+        }
+        if !buyers.is_empty() {
+            self.sell(now, buyers).await;
+        }
+        self.take_due(now, &mut changes);
+        if !changes.is_empty() {
+            self.change(now, changes).await;
+        }
+        for reply in audits {
+            if let Some(audit) = self.parts.bucket.audit(&self.parts.guard).await {
+                // The reconciler may have been stopped meanwhile.
+                let _ = reply.send(audit);
+            }
+        }
+        stop
+    }
+
+    /// The order as it will be if it wins.
+    fn draft(&mut self, ask: &Ask, now: UnixMs) -> Option<Order> {
+        let sale = &self.parts.sale;
+        let id = self.parts.ids.next(&self.parts.lease, now, random_bits())?;
+        let until = UnixMs(now.0 + sale.pay_window_ms);
+        Some(Order {
+            id,
+            sale: sale.id.clone(),
+            user: ask.claim.user().clone(),
+            key: ask.claim.key().clone(),
+            fingerprint: ask.claim.fingerprint(),
+            items: ask
+                .units
+                .iter()
+                .map(|(sku, quantity)| Item {
+                    sku: sale.skus[*sku].id.clone(),
+                    quantity: *quantity,
+                    price: sale.skus[*sku].price,
+                })
+                .collect(),
+            currency: sale.skus[0].currency,
+            state: OrderState::PendingPayment { until, grace_used: false },
+            version: Version::first(self.parts.bucket.epoch()),
+            created_at: now,
+            updated_at: now,
+            pay_deadline: until,
+            device: ask.device.clone(),
+        })
+    }
+
+    /// Script, guard, ledger. A host that says what the ledger's facts forbid
+    /// has lost or invented something: the bucket is rebuilt and asked again.
+    async fn sell(&mut self, now: UnixMs, mut buyers: Vec<Buyer>) {
+        self.parts.metrics.batch_orders.observe(buyers.len() as f64);
+        while !buyers.is_empty() {
+            let bodies: Vec<bytes::Bytes> = buyers.iter().map(|b| facts::order_body(&b.order)).collect();
+            let requests: Vec<HoldRequest<'_>> = buyers
+                .iter()
+                .zip(&bodies)
+                .map(|(b, body)| HoldRequest {
+                    order: &b.order,
+                    units_max: self.parts.sale.units_per_user,
+                    again: false,
+                    blob: body,
+                })
+                .collect();
+            let timer = Instant::now();
+            let verdicts = self.parts.bucket.reserve(now, &requests).await;
+            self.parts.metrics.stock_seconds.observe(timer.elapsed().as_secs_f64());
+            drop(requests);
+            fail::fail_point!("desk-after-script");
+            let Some(verdicts) = verdicts else {
+                // The bucket changed under us; nothing of this batch reached the
+                // ledger, so the same orders are asked for again.
+                self.rebuild("changed").await;
+                continue;
+            };
+            buyers = self.judge(buyers, bodies, verdicts).await;
+            if !buyers.is_empty() {
+                self.rebuild("guard").await;
+            }
+        }
+    }
+
+    /// Returns the buyers about whom host and ledger facts disagree.
+    async fn judge(&mut self, buyers: Vec<Buyer>, bodies: Vec<bytes::Bytes>, verdicts: Vec<Verdict>) -> Vec<Buyer> {
+        let mut drafts = Vec::with_capacity(buyers.len());
+        let mut winners = Vec::with_capacity(buyers.len());
+        let mut disputed = Vec::new();
+        for ((buyer, body), verdict) in buyers.into_iter().zip(bodies).zip(verdicts) {
+            let refusal = match verdict {
+                Verdict::Held => {
+                    let n_units = buyer.order.units();
+                    if !self.parts.guard.allows(&buyer.ask.units) || !buyer.ask.claim.place(buyer.order.id, n_units) {
+                        disputed.push(buyer);
+                        continue;
+                    }
+                    self.parts.guard.hold(&buyer.ask.units, buyer.order.mark());
+                    self.publish(&buyer.ask.units, StockMove::None, true);
+                    self.windows.push(Reverse((buyer.order.pay_deadline, buyer.order.id)));
+                    drafts.push(facts::order_draft(&buyer.order, body));
+                    winners.push(Winner {
+                        claim: buyer.ask.claim,
+                        order: Arc::new(buyer.order),
+                        reply: buyer.reply,
+                        place: buyer.place,
+                    });
+                    continue;
+                }
+                // The index knows every key of the ledger, and it let this one pass.
+                Verdict::Replay | Verdict::KeyReused | Verdict::Clash | Verdict::UnknownSku => {
+                    disputed.push(buyer);
+                    continue;
+                }
+                Verdict::NotOpen => Refusal::NotOpen,
+                Verdict::Ended => Refusal::Ended,
+                Verdict::OverLimit => Refusal::OverLimit,
+                Verdict::NotEnough => Refusal::NotEnough,
+            };
+            let answer = Answer::Refused(refusal);
+            buyer.ask.claim.refused(&answer);
+            self.parts.metrics.count(&answer);
+            // A buyer who left hears the same under the same key.
+            let _ = buyer.reply.send(answer);
+        }
+        if !drafts.is_empty() {
+            match self.parts.ledger.append(Group { drafts, meta: Vec::new() }).await {
+                Ok(receipt) => self.teller.tell(receipt, winners).await,
+                Err(error) => {
+                    tracing::error!(%error, "hand a batch to the ledger");
+                    for winner in winners {
+                        winner.unknown();
+                    }
+                }
+            }
+        }
+        disputed
+    }
+
+    /// Everything that must happen to orders: durable first, then in the stock.
+    async fn change(&mut self, now: UnixMs, changes: Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>) {
+        let mut seen: HashMap<OrderId, Order> = HashMap::new();
+        let (mut drafts, mut moves, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, event, reply) in changes {
+            let order = match seen.get(&id) {
+                Some(order) => order.clone(),
+                None => match facts::load_order(&self.parts.ledger, &self.parts.sale.id, id) {
+                    Ok(Some(order)) => order,
+                    Ok(None) => {
+                        // Its own commit may still be on the way to the disk.
+                        if matches!(event, OrderEvent::WindowEnded { .. }) {
+                            self.windows.push(Reverse((now.plus(Duration::from_millis(100)), id)));
+                        }
+                        answers.push((reply, Changed::Missing(id)));
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, order = %id, "read an order");
+                        answers.push((reply, Changed::Unknown));
+                        continue;
+                    }
+                },
+            };
+            match order.step(event, self.parts.bucket.epoch(), now) {
+                Err(_) => answers.push((reply, Changed::Illegal(Arc::new(order)))),
+                Ok(None) => {
+                    if let (OrderState::PendingPayment { until, .. }, OrderEvent::WindowEnded { .. }) = (order.state, event) {
+                        self.windows.push(Reverse((until, id)));
+                    }
+                    answers.push((reply, Changed::Now(Arc::new(order))));
+                }
+                Ok(Some((next, moved))) => {
+                    let body = facts::order_body(&next);
+                    drafts.push(facts::order_draft(&next, body.clone()));
+                    if let OrderEvent::WindowEnded { .. } = event {
+                        self.parts.metrics.release_lag.set(now.since(order.pay_deadline).as_secs_f64());
+                    }
+                    moves.push(Move {
+                        units: facts::units_of(&self.parts.sale, &next),
+                        was: order.state.is_live().then(|| mark(&order.id, order.version)),
+                        is: next.state.is_live().then(|| next.mark()),
+                        from: order.version,
+                        moved,
+                        body,
+                        order: next.clone(),
+                    });
+                    seen.insert(id, next.clone());
+                    answers.push((reply, Changed::Now(Arc::new(next))));
+                }
+            }
+        }
+        if !drafts.is_empty() {
+            let committed = match self.parts.ledger.append(Group { drafts, meta: Vec::new() }).await {
+                Ok(receipt) => receipt.await.map(|_| ()).map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = committed {
+                tracing::error!(%error, "commit changes of orders");
+                for (reply, _) in answers {
+                    send(reply, Changed::Unknown);
+                }
+                return;
+            }
+            self.settle(moves).await;
+        }
+        for (reply, changed) in answers {
+            send(reply, changed);
+        }
+    }
+
+    /// Tells the stock of durable changes, then counts them.
+    async fn settle(&mut self, moves: Vec<Move>) {
+        let in_step = self.parts.bucket.settle(&moves).await;
+        for m in &moves {
+            if let Err(error) = self.parts.guard.follow(m.moved, &m.units, m.was, m.is) {
+                tracing::error!(%error, order = %m.order.id, "the mirror cannot follow a durable change");
+                continue;
+            }
+            self.publish(&m.units, m.moved, false);
+            if m.was.is_some() && m.is.is_none() {
+                self.parts.index.release(&m.order.user, m.order.units());
+            }
+        }
+        if !in_step {
+            self.rebuild("settle").await;
+        }
+    }
+
+    fn publish(&self, units: &Units, moved: StockMove, new_hold: bool) {
+        for (sku, n) in units {
+            let stock = &self.parts.stock[*sku];
+            let n = i64::from(*n);
+            let add = |counter: &std::sync::atomic::AtomicI64, by: i64| {
+                counter.fetch_add(by, Ordering::Relaxed);
+            };
+            if new_hold {
+                add(&stock.available, -n);
+                add(&stock.held, n);
+                continue;
+            }
+            match moved {
+                StockMove::None => {}
+                StockMove::Pay => {
+                    add(&stock.held, -n);
+                    add(&stock.sold, n);
+                }
+                StockMove::Close => {
+                    add(&stock.held, -n);
+                    add(&stock.available, n);
+                }
+                StockMove::Rehold => {
+                    add(&stock.available, -n);
+                    add(&stock.sold, n);
+                }
+                StockMove::Restock => {
+                    add(&stock.sold, -n);
+                    add(&stock.available, n);
+                }
+                StockMove::Withdraw => {
+                    add(&stock.sold, -n);
+                    add(&stock.withdrawn, n);
+                }
+            }
+        }
+    }
+
+    /// Brings the bucket back from the ledger under the next epoch. Only this
+    /// bucket waits; what was handed to the ledger is awaited first, so that the
+    /// ledger has all there is to know.
+    async fn rebuild(&mut self, cause: &'static str) {
+        self.teller.settle().await;
+        self.parts.metrics.rebuilds.with_label_values(&[cause]).inc();
+        tracing::warn!(sale = %self.parts.sale.id, cause, "rebuild a bucket from the ledger");
+        self.parts.bucket.rebuild(&self.parts.sale, &self.parts.guard, &self.parts.ledger).await;
+    }
+
+    fn take_due(
+        &mut self,
+        now: UnixMs,
+        changes: &mut Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>,
+    ) {
+        while changes.len() < BATCH_MAX
+            && let Some(Reverse((until, id))) = self.windows.peek().copied()
+            && until <= now
+        {
+            self.windows.pop();
+            changes.push((id, OrderEvent::WindowEnded { now }, None));
+        }
+    }
+
+    fn next_window(&self) -> Option<Duration> {
+        let Reverse((until, _)) = self.windows.peek()?;
+        Some(until.since(self.parts.clock.now()).max(Duration::from_millis(1)))
+    }
+}
+
+fn send(reply: Option<oneshot::Sender<Changed>>, changed: Changed) {
+    if let Some(reply) = reply {
+        // Whoever asked may have gone; the change stands all the same.
+        let _ = reply.send(changed);
+    }
+}
+
+async fn sleep_for(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Twenty bits that make order ids hard to guess; not a secret.
+fn random_bits() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    thread_local! {
+        static STATE: (RandomState, std::cell::Cell<u64>) = (RandomState::new(), std::cell::Cell::new(0));
+    }
+    STATE.with(|(state, count)| {
+        count.set(count.get().wrapping_add(1));
+        (state.hash_one(count.get()) & 0xF_FFFF) as u32
+    })
+}

@@ -1,0 +1,365 @@
+//! The index: (sale, user) → that user's keys, fingerprints, order ids, live units.
+//!
+//! It answers "do we know this key?" before anything else is asked, and it is
+//! the guard's memory of users: filled from ledger facts alone, never from what
+//! the stock host says. Keys under way stand in the same map as keys that won,
+//! so claiming a key, joining it and replaying it are decided under one lock.
+//!
+//! Only winners stay, and the units of a sale bound them; the map is sized when
+//! the sale opens, because growing a map of millions stalls every buyer.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::answer::{Answer, Refusal};
+use crate::domain::ids::{Fingerprint, IdemKey, OrderId, UserId};
+
+#[derive(Debug, Default)]
+struct Buyer {
+    units_live: u32,
+    slots: SmallVec<[Slot; 1]>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: IdemKey,
+    fingerprint: Fingerprint,
+    standing: Standing,
+}
+
+#[derive(Debug)]
+enum Standing {
+    /// On its way; these wait for the same answer.
+    Pending(Vec<oneshot::Sender<Answer>>),
+    /// Held and handed to the ledger: counts for the guard, not told yet.
+    Placed(OrderId, Vec<oneshot::Sender<Answer>>),
+    /// Durable.
+    Won(OrderId),
+}
+
+/// What the index says about a key.
+#[derive(Debug)]
+pub enum Known {
+    Won(OrderId),
+    Reused,
+    /// Somebody is asking this very thing now; this is their answer to come. It
+    /// fails when they gave up before any stock was touched: look again.
+    Join(oneshot::Receiver<Answer>),
+}
+
+#[derive(Debug)]
+pub enum Claimed {
+    Mine(Claim),
+    Known(Known),
+    Refused(Refusal),
+}
+
+/// Limits of one user in one sale.
+#[derive(Debug, Clone, Copy)]
+pub struct UserLimits {
+    pub units_max: u32,
+    pub orders_max: u32,
+}
+
+#[derive(Debug)]
+pub struct Index {
+    buyers: DashMap<UserId, Buyer>,
+    limits: UserLimits,
+}
+
+impl Index {
+    /// `winners`: as many buyers as can hold units at once.
+    pub fn new(limits: UserLimits, winners: usize) -> Arc<Self> {
+        Arc::new(Self { buyers: DashMap::with_capacity(winners), limits })
+    }
+
+    /// Looks without claiming: the way of replays, and of buyers who come too late.
+    pub fn look(&self, user: &UserId, key: &IdemKey, fingerprint: Fingerprint) -> Option<Known> {
+        if fail_ignore_keys() {
+            return None;
+        }
+        {
+            let buyer = self.buyers.get(user)?;
+            let slot = buyer.slots.iter().find(|s| s.key == *key)?;
+            if slot.fingerprint != fingerprint {
+                return Some(Known::Reused);
+            }
+            if let Standing::Won(order) = slot.standing {
+                return Some(Known::Won(order));
+            }
+        }
+        // Joining needs the write lock; whatever changed meanwhile is seen under it.
+        let mut buyer = self.buyers.get_mut(user)?;
+        let slot = buyer.slots.iter_mut().find(|s| s.key == *key)?;
+        Some(slot.known())
+    }
+
+    /// Takes the key for one purchase of `units`, or says what is known of it.
+    pub fn claim(self: &Arc<Self>, user: &UserId, key: &IdemKey, fingerprint: Fingerprint, units: u32) -> Claimed {
+        let mut buyer = self.buyers.entry(user.clone()).or_default();
+        if let Some(slot) = buyer.slots.iter_mut().find(|s| s.key == *key)
+            && !fail_ignore_keys()
+        {
+            if slot.fingerprint != fingerprint {
+                return Claimed::Known(Known::Reused);
+            }
+            return Claimed::Known(slot.known());
+        }
+        if buyer.units_live.saturating_add(units) > self.limits.units_max
+            || buyer.slots.len() >= self.limits.orders_max as usize
+        {
+            return Claimed::Refused(Refusal::OverLimit);
+        }
+        buyer.slots.push(Slot { key: key.clone(), fingerprint, standing: Standing::Pending(Vec::new()) });
+        drop(buyer);
+        Claimed::Mine(Claim {
+            index: Arc::clone(self),
+            user: user.clone(),
+            key: key.clone(),
+            fingerprint,
+            settled: false,
+        })
+    }
+
+    /// Units a user has in live orders, orders on their way to the ledger included.
+    pub fn units_live(&self, user: &UserId) -> u32 {
+        self.buyers.get(user).map_or(0, |b| b.units_live)
+    }
+
+    /// From the ledger, at start.
+    pub fn restore(&self, user: &UserId, key: &IdemKey, fingerprint: Fingerprint, order: OrderId, units_live: u32) {
+        let mut buyer = self.buyers.entry(user.clone()).or_default();
+        buyer.units_live += units_live;
+        buyer.slots.push(Slot { key: key.clone(), fingerprint, standing: Standing::Won(order) });
+    }
+
+    /// Units of an order that closed count no longer; the key stays for ever.
+    pub fn release(&self, user: &UserId, units: u32) {
+        if let Some(mut buyer) = self.buyers.get_mut(user) {
+            buyer.units_live = buyer.units_live.saturating_sub(units);
+        }
+    }
+}
+
+impl Slot {
+    fn known(&mut self) -> Known {
+        match &mut self.standing {
+            Standing::Won(order) => Known::Won(*order),
+            Standing::Pending(waiters) | Standing::Placed(_, waiters) => {
+                let (tell, hear) = oneshot::channel();
+                waiters.push(tell);
+                Known::Join(hear)
+            }
+        }
+    }
+}
+
+/// The right to answer for one key. Dropped without an answer (the buyer left
+/// while waiting for admission), the key is free again and those who joined look anew.
+#[derive(Debug)]
+pub struct Claim {
+    index: Arc<Index>,
+    user: UserId,
+    key: IdemKey,
+    fingerprint: Fingerprint,
+    settled: bool,
+}
+
+impl Claim {
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    pub fn key(&self) -> &IdemKey {
+        &self.key
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The guard's check of user limit and key, from ledger facts alone; on
+    /// `true` the units count from now on.
+    pub fn place(&self, order: OrderId, units: u32) -> bool {
+        let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else { return false };
+        if buyer.units_live.saturating_add(units) > self.index.limits.units_max {
+            return false;
+        }
+        let Some(slot) = buyer.slot_under_way(&self.key) else { return false };
+        let Standing::Pending(waiters) = &mut slot.standing else { return false };
+        slot.standing = Standing::Placed(order, std::mem::take(waiters));
+        buyer.units_live += units;
+        true
+    }
+
+    /// The order is durable: the key answers replays from here on.
+    pub fn won(mut self, answer: &Answer) {
+        self.settled = true;
+        let waiters = {
+            let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else { return };
+            let Some(slot) = buyer.slot_under_way(&self.key) else { return };
+            let Standing::Placed(order, waiters) = &mut slot.standing else { return };
+            let (order, waiters) = (*order, std::mem::take(waiters));
+            slot.standing = Standing::Won(order);
+            waiters
+        };
+        tell(waiters, answer);
+    }
+
+    /// Nothing was set aside: the key may be used again, by anyone of this user.
+    pub fn refused(mut self, answer: &Answer) {
+        self.settled = true;
+        tell(self.free(), answer);
+    }
+
+    /// The outcome is not known and nobody will learn it in this process: the
+    /// key stays taken, so that no second order can come of it.
+    pub fn abandon(mut self) {
+        self.settled = true;
+    }
+
+    fn free(&self) -> Vec<oneshot::Sender<Answer>> {
+        let Entry::Occupied(mut entry) = self.index.buyers.entry(self.user.clone()) else { return Vec::new() };
+        let buyer = entry.get_mut();
+        let found = buyer
+            .slots
+            .iter()
+            .position(|s| s.key == self.key && matches!(s.standing, Standing::Pending(_)));
+        let waiters = match found.map(|at| buyer.slots.remove(at).standing) {
+            Some(Standing::Pending(waiters) | Standing::Placed(_, waiters)) => waiters,
+            Some(Standing::Won(_)) | None => Vec::new(),
+        };
+        if buyer.slots.is_empty() {
+            entry.remove();
+        }
+        waiters
+    }
+}
+
+impl Buyer {
+    fn slot_under_way(&mut self, key: &IdemKey) -> Option<&mut Slot> {
+        self.slots
+            .iter_mut()
+            .find(|s| s.key == *key && !matches!(s.standing, Standing::Won(_)))
+    }
+}
+
+fn tell(waiters: Vec<oneshot::Sender<Answer>>, answer: &Answer) {
+    for waiter in waiters {
+        // A buyer who left meanwhile finds the answer under the same key later.
+        let _ = waiter.send(answer.clone());
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Dropping the senders tells those who joined to look again.
+            drop(self.free());
+        }
+    }
+}
+
+/// Broken on purpose, for the test that proves the audit notices lost idempotency.
+fn fail_ignore_keys() -> bool {
+    fail::fail_point!("index-ignore-keys", |_| true);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{BucketNo, NodeNo, OrderIdParts, SaleNo};
+
+    fn index() -> Arc<Index> {
+        Index::new(UserLimits { units_max: 2, orders_max: 3 }, 10)
+    }
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).expect("valid")
+    }
+    fn key(name: &str) -> IdemKey {
+        IdemKey::parse(name).expect("valid")
+    }
+    fn order(counter: u16) -> OrderId {
+        OrderId::from_parts(OrderIdParts {
+            ms: 1, bucket: BucketNo(0), sale: SaleNo(1), node: NodeNo(0), counter, random: 0,
+        })
+    }
+    const FP: Fingerprint = Fingerprint(7);
+
+    fn mine(index: &Arc<Index>, u: &str, k: &str, units: u32) -> Claim {
+        match index.claim(&user(u), &key(k), FP, units) {
+            Claimed::Mine(claim) => claim,
+            other => panic!("{u} {k}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_known_key_is_joined_then_replayed_and_never_claimed_twice() {
+        let index = index();
+        let claim = mine(&index, "ana", "k1", 1);
+        let Claimed::Known(Known::Join(mut hear)) = index.claim(&user("ana"), &key("k1"), FP, 1) else {
+            panic!("the second click must join the first")
+        };
+        assert!(claim.place(order(1), 1));
+        assert!(hear.try_recv().is_err(), "placed is not durable");
+        claim.won(&Answer::Unknown);
+        assert!(hear.try_recv().is_ok());
+        assert!(matches!(index.look(&user("ana"), &key("k1"), FP), Some(Known::Won(o)) if o == order(1)));
+        assert!(matches!(index.look(&user("ana"), &key("k1"), Fingerprint(8)), Some(Known::Reused)));
+        assert!(index.look(&user("bob"), &key("k1"), FP).is_none(), "keys live under their user");
+    }
+
+    #[test]
+    fn a_dropped_claim_frees_the_key_and_sends_joiners_to_look_again() {
+        let index = index();
+        let claim = mine(&index, "ana", "k1", 1);
+        let Some(Known::Join(mut hear)) = index.look(&user("ana"), &key("k1"), FP) else { panic!("join") };
+        drop(claim);
+        assert!(matches!(hear.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        let _again = mine(&index, "ana", "k1", 1);
+    }
+
+    #[test]
+    fn a_refused_key_may_try_again_and_leaves_nothing_behind() {
+        let index = index();
+        mine(&index, "ana", "k1", 1).refused(&Answer::Refused(Refusal::NotEnough));
+        assert!(index.look(&user("ana"), &key("k1"), FP).is_none());
+        assert!(index.buyers.is_empty());
+    }
+
+    #[test]
+    fn units_under_way_count_against_the_limit_and_closing_gives_them_back() {
+        let index = index();
+        let (a, b) = (mine(&index, "ana", "k1", 2), mine(&index, "ana", "k2", 2));
+        assert!(a.place(order(1), 2));
+        assert!(!b.place(order(2), 2), "the guard refuses what the limit forbids");
+        b.refused(&Answer::Refused(Refusal::OverLimit));
+        a.won(&Answer::Unknown);
+        assert!(matches!(
+            index.claim(&user("ana"), &key("k3"), FP, 1),
+            Claimed::Refused(Refusal::OverLimit)
+        ));
+        index.release(&user("ana"), 2);
+        assert!(mine(&index, "ana", "k3", 2).place(order(3), 2));
+    }
+
+    #[test]
+    fn orders_per_user_are_bounded_closed_ones_included() {
+        let index = index();
+        for i in 0..3 {
+            let claim = mine(&index, "ana", &format!("k{i}"), 1);
+            assert!(claim.place(order(i), 1));
+            claim.won(&Answer::Unknown);
+            index.release(&user("ana"), 1);
+        }
+        assert!(matches!(
+            index.claim(&user("ana"), &key("k9"), FP, 1),
+            Claimed::Refused(Refusal::OverLimit)
+        ));
+    }
+}

@@ -1,0 +1,122 @@
+//! Makes order ids that never repeat, whatever the clock does.
+//!
+//! The milliseconds in an id are max(clock, floor). The floor is leased ahead in
+//! the ledger's meta: no id is given beyond what the ledger durably knows to be
+//! taken, so a restart begins above everything that was ever given.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::ids::{BucketNo, NodeNo, OrderId, OrderIdParts, SaleNo};
+use crate::domain::time::UnixMs;
+
+/// How far ahead the floor is leased. A restart may start ids this far in the
+/// future; they are names, not times, so that costs nothing.
+pub const LEASE_MS: u64 = 5_000;
+
+/// What all desks of a node share.
+#[derive(Debug)]
+pub struct IdLease {
+    floor: u64,
+    ceiling: AtomicU64,
+}
+
+impl IdLease {
+    /// `floor`: above every id given before; `ceiling`: durably leased.
+    pub fn new(floor: u64, ceiling: u64) -> Self {
+        Self { floor, ceiling: AtomicU64::new(ceiling) }
+    }
+
+    /// The lease that should be made durable next, if it is time to.
+    pub fn wanted(&self, now: UnixMs) -> Option<u64> {
+        let want = now.0.max(self.floor) + LEASE_MS;
+        (want > self.ceiling.load(Ordering::Acquire) + LEASE_MS / 2).then_some(want)
+    }
+
+    /// Call once the ledger has it.
+    pub fn extend(&self, ceiling: u64) {
+        self.ceiling.fetch_max(ceiling, Ordering::AcqRel);
+    }
+}
+
+/// One desk's maker of ids. The random bits come in from outside.
+#[derive(Debug)]
+pub struct OrderIds {
+    sale: SaleNo,
+    bucket: BucketNo,
+    node: NodeNo,
+    last_ms: u64,
+    counter: u16,
+}
+
+impl OrderIds {
+    pub fn new(sale: SaleNo, bucket: BucketNo, node: NodeNo) -> Self {
+        Self { sale, bucket, node, last_ms: 0, counter: 0 }
+    }
+
+    /// `None` when the lease is used up: the ledger is behind, the buyer may retry.
+    pub fn next(&mut self, lease: &IdLease, now: UnixMs, random: u32) -> Option<OrderId> {
+        let mut ms = now.0.max(lease.floor).max(self.last_ms);
+        if ms == self.last_ms {
+            match self.counter.checked_add(1) {
+                Some(next) => self.counter = next,
+                None => {
+                    ms += 1;
+                    self.counter = 0;
+                }
+            }
+        } else {
+            self.counter = 0;
+        }
+        if ms > lease.ceiling.load(Ordering::Acquire) {
+            return None;
+        }
+        self.last_ms = ms;
+        Some(OrderId::from_parts(OrderIdParts {
+            ms,
+            bucket: self.bucket,
+            sale: self.sale,
+            node: self.node,
+            counter: self.counter,
+            random,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn ids() -> OrderIds {
+        OrderIds::new(SaleNo(1), BucketNo(2), NodeNo(3))
+    }
+
+    #[test]
+    fn ids_do_not_repeat_when_the_clock_steps_back() {
+        let lease = IdLease::new(0, 1_000_000);
+        let (mut ids, mut seen) = (ids(), HashSet::new());
+        for now in [5_000, 5_000, 1_000, 5_001, 4_000] {
+            for _ in 0..70_000 {
+                assert!(seen.insert(ids.next(&lease, UnixMs(now), 0).expect("leased")));
+            }
+        }
+    }
+
+    #[test]
+    fn a_restart_starts_above_the_lease() {
+        let before = ids().next(&IdLease::new(0, 10_000), UnixMs(10_000), 0).expect("leased");
+        let lease = IdLease::new(10_001, 20_000);
+        let after = ids().next(&lease, UnixMs(3), 0).expect("leased");
+        assert!(after > before);
+    }
+
+    #[test]
+    fn nothing_is_given_beyond_the_lease() {
+        let lease = IdLease::new(0, 10);
+        assert!(ids().next(&lease, UnixMs(11), 0).is_none());
+        assert_eq!(lease.wanted(UnixMs(11)), Some(11 + LEASE_MS));
+        lease.extend(11 + LEASE_MS);
+        assert!(ids().next(&lease, UnixMs(11), 0).is_some());
+        assert_eq!(lease.wanted(UnixMs(12)), None);
+    }
+}

@@ -1,0 +1,62 @@
+-- Prelude: stands in front of every script; the loader joins the two texts, so
+-- that each host is sent one text per script.
+--
+-- KEYS  1 meta  2 stock  3 holds  4 users  5 keys  6 moves   (all {fg:<sale>:<bucket>}:…)
+-- ARGV  1 epoch  2 n  3 acked  4 ledger id  5 durable seq, then the script's own
+--
+-- Every call carries (epoch, n, acked). n is never used again for another
+-- composition; acked is the last n whose reply was seen.
+-- REPLY {2, epoch, n} CHANGED: the bucket is not what the caller last saw
+--       {1, epoch, n} STALE:   a late copy of an old call; nothing was done
+--       {0, n, …}     the script's own answer
+local call = redis.call
+local META, STOCK, HOLDS, USERS, USED, MOVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local N = tonumber(ARGV[2])
+local DIGEST_SPAN = 1099511627776 -- 2^40
+
+-- Reads meta and applies the protocol. Returns a reply to give at once, or nil
+-- and the fields epoch, n, building, digest, starts, ends.
+local function enter(building)
+  local m = call('HMGET', META, 'epoch', 'n', 'building', 'digest', 'starts', 'ends')
+  if not m[1] then
+    return {2, '', 0}
+  end
+  local at = tonumber(m[2])
+  if m[1] ~= ARGV[1] or m[3] ~= building or at < tonumber(ARGV[3]) then
+    return {2, m[1], at}
+  end
+  if at > N then
+    return {1, m[1], at}
+  end
+  return nil, m
+end
+
+-- Stores n, the digest, and what the ledger last said of itself.
+local function leave(digest)
+  call('HSET', META, 'n', ARGV[2], 'digest', digest, 'ledger', ARGV[4], 'seq', ARGV[5])
+end
+
+-- Lua's stack ends near 8,000 values: bulk commands go in pieces.
+local function hmget(key, fields)
+  local n = #fields
+  if n == 0 then
+    return {}
+  end
+  if n <= 4000 then
+    return call('HMGET', key, unpack(fields))
+  end
+  local all = {}
+  for from = 1, n, 4000 do
+    local part = call('HMGET', key, unpack(fields, from, math.min(n, from + 3999)))
+    for i = 1, #part do
+      all[from + i - 1] = part[i]
+    end
+  end
+  return all
+end
+
+local function hset(key, pairs_)
+  for from = 1, #pairs_, 4000 do
+    call('HSET', key, unpack(pairs_, from, math.min(#pairs_, from + 3999)))
+  end
+end

@@ -1,0 +1,46 @@
+-- rebuild: makes the bucket anew from what the ledger knows, under a new epoch.
+--
+-- ARGV  6 step, then
+--       begin  7 starts_ms  8 ends_ms        n must be 1, acked 0
+--       chunk  7 kind (hold, user, used, stock or move)  8 count, then count × (field · value)
+--       end    7 digest of the holds that were put back
+-- REPLY {0, n}   done
+-- While a bucket is being built every other script answers CHANGED.
+-- A new bucket is begin and end with nothing between, then open.
+-- begin answers {2, epoch, n} where a newer epoch stands already.
+-- TWICE chunks write the same fields again; begin wipes again.
+local step = ARGV[6]
+if step == 'begin' then
+  local m = call('HMGET', META, 'epoch', 'n', 'building')
+  if m[1] then
+    local there, new = tonumber(m[1]), tonumber(ARGV[1])
+    local repeated = there == new and m[3] == '1' and tonumber(m[2]) == 1
+    if there >= new and not repeated then
+      return {2, m[1], tonumber(m[2])}
+    end
+  end
+  call('UNLINK', META, STOCK, HOLDS, USERS, USED, MOVES)
+  for i = 2, 6 do
+    call('HSET', KEYS[i], '_', '1')
+  end
+  call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8])
+  leave(0)
+  return {0, N}
+end
+local stop, meta = enter('1')
+if stop then
+  return stop
+end
+if step == 'end' then
+  call('HSET', META, 'building', '0')
+  leave(ARGV[7])
+  return {0, N}
+end
+local key = ({hold = HOLDS, user = USERS, used = USED, stock = STOCK, move = MOVES})[ARGV[7]]
+local put = {}
+for i = 1, 2 * tonumber(ARGV[8]) do
+  put[i] = ARGV[8 + i]
+end
+hset(key, put)
+leave(meta[4])
+return {0, N}

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# cargo build in the one profile, with a word before the first one. Arguments go to cargo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+case " $* " in
+*" floodgate-engine "*) .ci/notice.sh ;;
+esac
+exec cargo build --release --locked "$@"

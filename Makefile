@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Everything else is a shortcut.
+#
+# All builds use the one release profile, so that RocksDB's C++ is compiled once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# A rustup of a minute ago is not on the PATH of a shell that is older.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TEST_FEATURES := --features floodgate-engine/failpoints
+
+.PHONY: help demo test run bench lint ready
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ready ## Start an engine, send a midnight stampede, audit every answer
+	@.ci/build.sh -p floodgate-engine -p floodgate-loadtest --bins
+	@.ci/demo.sh
+
+test: ready ## Build and run every test of the workspace
+	@.ci/build.sh -p floodgate-loadtest
+	@.ci/notice.sh
+	cargo test --release --locked --workspace $(TEST_FEATURES)
+
+run: ready ## Run the engine with config/demo.toml on its default ports
+	@.ci/build.sh -p floodgate-engine --bins
+	@echo "Promotion page: http://$${FLOODGATE_HTTP_LISTEN:-127.0.0.1:8080}/   (Ctrl-C stops the engine)"
+	@exec $(TARGET)/release/floodgate serve --config config/demo.toml
+
+bench: ready ## Measure throughput against bare hyper on this machine
+	@.ci/notice.sh
+	cargo run --release --locked -p floodgate-bench --bin bench
+
+lint: ready ## Formatting, clippy, licences and sources of dependencies, scripts, page policy
+	cargo fmt --all --check
+	@.ci/notice.sh
+	cargo clippy --release --locked --workspace --all-targets $(TEST_FEATURES) -- -D warnings
+	@.ci/lint.sh
+
+ready:
+	@.ci/install.sh

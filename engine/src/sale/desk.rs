@@ -137,7 +137,7 @@ impl Desk {
             self.change(now, changes).await;
         }
         for reply in audits {
-            if let Some(audit) = self.parts.bucket.audit(&self.parts.guard).await {
+            if let Some(audit) = self.parts.bucket.audit(&self.parts.sale, &self.parts.guard).await {
                 // The reconciler may have been stopped meanwhile.
                 let _ = reply.send(audit);
             }
@@ -398,7 +398,7 @@ impl Desk {
         self.teller.settle().await;
         self.parts.metrics.rebuilds.with_label_values(&[cause]).inc();
         tracing::warn!(sale = %self.parts.sale.id, cause, "rebuild a bucket from the ledger");
-        self.parts.bucket.rebuild(&self.parts.sale, &self.parts.guard, &self.parts.ledger).await;
+        self.parts.bucket.rebuild(&self.parts.sale, &self.parts.guard).await;
     }
 
     fn take_due(

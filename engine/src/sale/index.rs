@@ -189,9 +189,9 @@ impl Claim {
         if buyer.units_live.saturating_add(units) > self.index.limits.units_max {
             return false;
         }
-        let Some(slot) = buyer.slot_under_way(&self.key) else { return false };
-        let Standing::Pending(waiters) = &mut slot.standing else { return false };
-        slot.standing = Standing::Placed(order, std::mem::take(waiters));
+        let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Pending(_))) else { return false };
+        let Standing::Pending(waiters) = standing else { return false };
+        *standing = Standing::Placed(order, std::mem::take(waiters));
         buyer.units_live += units;
         true
     }
@@ -201,10 +201,10 @@ impl Claim {
         self.settled = true;
         let waiters = {
             let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else { return };
-            let Some(slot) = buyer.slot_under_way(&self.key) else { return };
-            let Standing::Placed(order, waiters) = &mut slot.standing else { return };
+            let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Placed(..))) else { return };
+            let Standing::Placed(order, waiters) = standing else { return };
             let (order, waiters) = (*order, std::mem::take(waiters));
-            slot.standing = Standing::Won(order);
+            *standing = Standing::Won(order);
             waiters
         };
         tell(waiters, answer);
@@ -241,10 +241,8 @@ impl Claim {
 }
 
 impl Buyer {
-    fn slot_under_way(&mut self, key: &IdemKey) -> Option<&mut Slot> {
-        self.slots
-            .iter_mut()
-            .find(|s| s.key == *key && !matches!(s.standing, Standing::Won(_)))
+    fn standing(&mut self, key: &IdemKey, wanted: fn(&Standing) -> bool) -> Option<&mut Standing> {
+        self.slots.iter_mut().find(|s| s.key == *key && wanted(&s.standing)).map(|s| &mut s.standing)
     }
 }
 

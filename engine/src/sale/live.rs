@@ -31,9 +31,9 @@ pub struct SkuStock {
 
 #[derive(Debug)]
 pub struct LiveSale {
-    pub(super) sale: Sale,
+    pub(super) sale: Arc<Sale>,
     pub(super) number: SaleNo,
-    pub(super) stock: Vec<SkuStock>,
+    pub(super) stock: Arc<Vec<SkuStock>>,
     pub(super) index: Arc<Index>,
     pub(super) gate: Gate,
     pub(super) desks: Vec<mpsc::Sender<Command>>,
@@ -45,13 +45,13 @@ pub struct LiveSale {
 
 impl LiveSale {
     pub(super) fn new(
-        sale: Sale,
+        sale: Arc<Sale>,
         number: SaleNo,
         switches: Switches,
         index: Arc<Index>,
         gate: Gate,
         desks: Vec<mpsc::Sender<Command>>,
-        stock: Vec<SkuStock>,
+        stock: Arc<Vec<SkuStock>>,
     ) -> Self {
         Self {
             sale,

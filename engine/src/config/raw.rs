@@ -1,0 +1,127 @@
+//! The TOML file, field by field. Unknown keys are refused.
+
+use serde::Deserialize;
+
+use super::ConfigError;
+use crate::domain::sale::RawSale;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    pub http: RawHttp,
+    pub auth: RawAuth,
+    pub data: RawData,
+    pub stock: RawStock,
+    pub ledger: RawLedger,
+    pub limits: RawLimits,
+    pub sales: Vec<RawSale>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHttp {
+    pub listen: String,
+    pub admin_listen: String,
+    pub origins: Vec<String>,
+    pub connections_max: u32,
+    pub admin_token_file: Option<String>,
+}
+
+impl Default for RawHttp {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            admin_listen: "127.0.0.1:8081".into(),
+            origins: Vec::new(),
+            connections_max: 15_000,
+            admin_token_file: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAuth {
+    pub mode: String,
+    pub trusted_peers: Vec<String>,
+    pub demo_on_any_address: bool,
+}
+
+impl Default for RawAuth {
+    fn default() -> Self {
+        Self { mode: "header".into(), trusted_peers: vec!["127.0.0.1".into()], demo_on_any_address: false }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawData {
+    pub dir: String,
+}
+
+impl Default for RawData {
+    fn default() -> Self {
+        Self { dir: "./data".into() }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawStock {
+    pub shards: u32,
+}
+
+impl Default for RawStock {
+    fn default() -> Self {
+        Self { shards: 1 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLedger {
+    pub batch_records_max: u32,
+    pub queue_records_max: u32,
+}
+
+impl Default for RawLedger {
+    fn default() -> Self {
+        Self { batch_records_max: 4_096, queue_records_max: 16_384 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLimits {
+    pub under_way_max: u32,
+    pub answer_ms: u32,
+    pub reconcile_seconds: u32,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self { under_way_max: 16_384, answer_ms: 5_000, reconcile_seconds: 5 }
+    }
+}
+
+pub fn parse(file: &str, text: &str) -> Result<RawConfig, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let mut problem = error.to_string().trim_end().to_owned();
+        if let Some(near) = nearest(error.message()) {
+            problem.push_str(&format!("\ndid you mean `{near}`?"));
+        }
+        ConfigError::File { file: file.to_owned(), problem }
+    })
+}
+
+/// From "unknown field `lisen`, expected one of `listen`, …" the likeliest name.
+fn nearest(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field ")?;
+    let mut names = rest.split('`').skip(1).step_by(2);
+    let wrong = names.next()?;
+    names
+        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_owned())
+}

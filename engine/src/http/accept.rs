@@ -1,0 +1,120 @@
+//! Sockets: who may connect, for how long, and how all of it ends.
+//!
+//! A place is taken before a connection is accepted, so that the engine stops
+//! accepting when it is full and the kernel's queue holds the rest back.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::respond::Body;
+
+/// Slow headers hold a place; so does an idle connection.
+const HEADER_MAX: Duration = Duration::from_secs(15);
+/// Enough for our largest request head.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+pub struct Listener {
+    pub socket: TcpListener,
+    pub connections_max: usize,
+}
+
+impl Listener {
+    /// Says plainly which address is taken.
+    pub fn bind(address: SocketAddr, connections_max: usize) -> Result<Self, String> {
+        let bind = || -> std::io::Result<TcpListener> {
+            let socket = socket2::Socket::new(
+                socket2::Domain::for_address(address),
+                socket2::Type::STREAM,
+                Some(socket2::Protocol::TCP),
+            )?;
+            // A restart must not wait for the last connections' TIME_WAIT.
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(4_096)?;
+            TcpListener::from_std(socket.into())
+        };
+        let socket = bind().map_err(|e| format!("listen on {address}: {e}"))?;
+        Ok(Self { socket, connections_max })
+    }
+
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// Serves until `stop` says so, then lets requests under way finish, at most `grace`.
+pub async fn serve<S, F>(listener: Listener, service: S, mut stop: watch::Receiver<bool>, grace: Duration)
+where
+    S: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(listener.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => match place {
+                Ok(place) => place,
+                Err(_) => break,
+            },
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.socket.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, mostly: wait for some to come back.
+                tracing::warn!(%error, "accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Answers are single small writes: waiting to fill a segment only delays them.
+        let _ = socket.set_nodelay(true);
+        let (service, mut stop) = (service.clone(), stop.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let serve = service_fn(move |request| {
+                let answer = service(request, peer.ip());
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_MAX)
+                .half_close(false)
+                .max_buf_size(BUFFER_BYTES)
+                .serve_connection(TokioIo::new(socket), serve);
+            tokio::pin!(connection);
+            // Errors here are the client's: cut lines and broken requests.
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                _ = stop.wait_for(|stop| *stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+        });
+    }
+    drop(listener);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, finish).await.is_err() {
+        tracing::warn!(n = connections.len(), "connections cut at the end of the grace time");
+        connections.shutdown().await;
+    }
+}

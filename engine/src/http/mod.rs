@@ -1,0 +1,19 @@
+//! HTTP: sockets, requests and the words of the API; no decision about a sale.
+//!
+//! `accept` owns sockets and their limits, `routes` finds the call, one file per
+//! subject answers it, and `respond` alone turns answers into status codes.
+
+mod accept;
+mod admin;
+mod auth;
+mod metrics;
+mod orders;
+mod respond;
+mod routes;
+mod sales;
+mod wire;
+
+pub use accept::{Listener, serve};
+pub use admin::Admin;
+pub use metrics::HttpMetrics;
+pub use routes::Public;

@@ -1,0 +1,101 @@
+//! How sales, allotments and orders stand in the ledger.
+//!
+//! The ledger knows records and entities; what they mean is said here, once.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use floodgate_ledger::{Draft, Kind, Ledger, ReadError, Snapshot};
+
+use super::guard::Units;
+use crate::domain::codec::{self, CodecError, SaleRecord};
+use crate::domain::ids::{BucketNo, OrderId, SaleId};
+use crate::domain::order::Order;
+use crate::domain::sale::Sale;
+use crate::domain::time::UnixMs;
+
+pub const ORDER: Kind = Kind(1);
+pub const SALE: Kind = Kind(2);
+pub const ALLOTMENT: Kind = Kind(3);
+
+/// Meta: the floor of order ids, eight bytes big-endian.
+pub const ID_FLOOR: &[u8] = b"id-floor";
+
+#[derive(Debug, thiserror::Error)]
+pub enum FactError {
+    #[error("read the ledger: {0}")]
+    Read(#[from] ReadError),
+    #[error("record {seq} of the ledger: {source}")]
+    Body { seq: u64, source: CodecError },
+    #[error("record {seq} of the ledger: {what}")]
+    Odd { seq: u64, what: String },
+}
+
+/// Meta: the epoch of a bucket, four bytes big-endian.
+pub fn epoch_key(sale: &SaleId, bucket: BucketNo) -> Bytes {
+    let mut key = String::from("epoch:");
+    // Writing to a string cannot fail.
+    let _ = write!(key, "{sale}:{}", bucket.0);
+    key.into()
+}
+
+pub fn order_body(order: &Order) -> Bytes {
+    codec::encode_order(order).into()
+}
+
+pub fn order_draft(order: &Order, body: Bytes) -> Draft {
+    Draft {
+        kind: ORDER,
+        group: Bytes::copy_from_slice(order.sale.as_bytes()),
+        id: Bytes::copy_from_slice(order.id.as_bytes()),
+        version: order.version.0,
+        live: order.state.is_live(),
+        owner: Some(Bytes::copy_from_slice(order.user.as_bytes())),
+        uniques: Vec::new(),
+        at_ms: order.updated_at.0,
+        body,
+    }
+}
+
+pub fn sale_draft(record: &SaleRecord, version: u64, now: UnixMs) -> Draft {
+    let id = Bytes::copy_from_slice(record.definition.id.as_bytes());
+    Draft {
+        kind: SALE,
+        group: id.clone(),
+        id,
+        version,
+        live: !record.switches.ended,
+        owner: None,
+        uniques: Vec::new(),
+        at_ms: now.0,
+        body: codec::encode_sale(record).into(),
+    }
+}
+
+pub fn allotment_draft(sale: &SaleId, id: &str, allotment: &codec::Allotment, now: UnixMs) -> Draft {
+    Draft {
+        kind: ALLOTMENT,
+        group: Bytes::copy_from_slice(sale.as_bytes()),
+        id: Bytes::copy_from_slice(id.as_bytes()),
+        version: 1,
+        live: true,
+        owner: None,
+        uniques: Vec::new(),
+        at_ms: now.0,
+        body: codec::encode_allotment(allotment).into(),
+    }
+}
+
+pub fn order_of(snapshot: &Snapshot) -> Result<Order, FactError> {
+    codec::decode_order(&snapshot.body).map_err(|source| FactError::Body { seq: snapshot.seq.0, source })
+}
+
+pub fn load_order(ledger: &Ledger, sale: &SaleId, id: OrderId) -> Result<Option<Order>, FactError> {
+    ledger.entity(sale.as_bytes(), ORDER, id.as_bytes())?.as_ref().map(order_of).transpose()
+}
+
+/// The items of an order as positions in the sale's list. A SKU that the sale
+/// does not have cannot be in an order of it.
+pub fn units_of(sale: &Sale, order: &Order) -> Units {
+    order.items.iter().filter_map(|i| sale.sku(&i.sku).map(|(at, _)| (at, i.quantity))).collect()
+}

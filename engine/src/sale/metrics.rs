@@ -1,0 +1,89 @@
+//! What the selling path moves. Handles are resolved once.
+
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+
+use super::answer::{Answer, Refusal};
+
+#[derive(Clone, Debug)]
+pub struct SaleMetrics {
+    pub won: IntCounter,
+    refused: [IntCounter; 6],
+    unknown: IntCounter,
+    pub batch_orders: Histogram,
+    pub desk_seconds: Histogram,
+    pub stock_seconds: Histogram,
+    pub commit_seconds: Histogram,
+    pub admit_seconds: Histogram,
+    pub release_lag: Gauge,
+    pub rebuilds: IntCounterVec,
+    pub shed: IntCounterVec,
+}
+
+fn stage_buckets() -> Vec<f64> {
+    // From a call in memory (20 us) to a buyer's patience (5 s).
+    vec![2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]
+}
+
+impl SaleMetrics {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let orders = IntCounterVec::new(Opts::new("floodgate_orders_total", "Answers to purchases"), &["outcome"])?;
+        let stages = prometheus::HistogramVec::new(
+            HistogramOpts::new("floodgate_stage_seconds", "Time of a purchase in each stage").buckets(stage_buckets()),
+            &["stage"],
+        )?;
+        let batch = Histogram::with_opts(
+            // Up to the desk's largest batch. A mean near 1 under load means batching is broken.
+            HistogramOpts::new("floodgate_batch_orders", "Orders a script call carries")
+                .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+        )?;
+        let release_lag = Gauge::new("floodgate_release_lag_seconds", "Between the end of a pay window and its close")?;
+        let rebuilds = IntCounterVec::new(
+            Opts::new("floodgate_bucket_rebuilds_total", "Buckets made anew from the ledger"),
+            &["cause"],
+        )?;
+        let shed = IntCounterVec::new(
+            Opts::new("floodgate_shed_total", "Purchases turned away before stock was touched"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(orders.clone()))?;
+        registry.register(Box::new(stages.clone()))?;
+        registry.register(Box::new(batch.clone()))?;
+        registry.register(Box::new(release_lag.clone()))?;
+        registry.register(Box::new(rebuilds.clone()))?;
+        registry.register(Box::new(shed.clone()))?;
+        let outcome = |name: &str| orders.with_label_values(&[name]);
+        let stage = |name: &str| stages.with_label_values(&[name]);
+        Ok(Self {
+            won: outcome("won"),
+            refused: ["not_open", "paused", "ended", "not_enough", "over_limit", "key_reused"].map(outcome),
+            unknown: outcome("unknown"),
+            batch_orders: batch,
+            desk_seconds: stage("desk"),
+            stock_seconds: stage("stock"),
+            commit_seconds: stage("commit"),
+            admit_seconds: stage("admit"),
+            release_lag,
+            rebuilds,
+            shed,
+        })
+    }
+
+    pub fn refused(&self, refusal: Refusal) -> &IntCounter {
+        &self.refused[match refusal {
+            Refusal::NotOpen => 0,
+            Refusal::Paused => 1,
+            Refusal::Ended => 2,
+            Refusal::NotEnough => 3,
+            Refusal::OverLimit => 4,
+            Refusal::KeyReused => 5,
+        }]
+    }
+
+    pub fn count(&self, answer: &Answer) {
+        match answer {
+            Answer::Won(_) => self.won.inc(),
+            Answer::Refused(refusal) => self.refused(*refusal).inc(),
+            Answer::Unknown => self.unknown.inc(),
+        }
+    }
+}

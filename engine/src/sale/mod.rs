@@ -1,0 +1,27 @@
+//! Selling: from an admitted request to a durable order.
+//!
+//! One desk owns each bucket and makes every call to it; the guard decides from
+//! ledger facts; the teller speaks only after the fsync. This room does not know
+//! HTTP, and nothing below it knows sales.
+
+mod answer;
+mod bucket;
+mod desk;
+mod facts;
+mod guard;
+mod index;
+mod live;
+mod metrics;
+mod order_ids;
+mod recovery;
+mod selling;
+mod teller;
+
+pub use answer::{Answer, Changed, Refusal};
+pub use bucket::BucketAudit;
+pub use facts::FactError;
+pub use guard::{Line, Units};
+pub use live::LiveSale;
+pub use metrics::SaleMetrics;
+pub use recovery::RecoveryError;
+pub use selling::{Bought, Created, OrdersPage, Purchase, Selling, SellingParts, Switched};

@@ -1,0 +1,398 @@
+//! The sales of a node: open them, buy in them, change their orders.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use floodgate_ledger::{Group, Ledger};
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
+
+use super::answer::{Answer, Changed, Refusal};
+use super::bucket::BucketAudit;
+use super::desk::{Ask, Command};
+use super::facts::{self, FactError};
+use super::guard::Units;
+use super::index::{Claimed, Known};
+use super::live::LiveSale;
+use super::metrics::SaleMetrics;
+use super::order_ids::{IdLease, LEASE_MS};
+use super::recovery::{self, RecoveryError, Tools};
+use crate::admission::Shed;
+use crate::domain::codec::{Allotment, SaleRecord, decode_sale};
+use crate::domain::ids::{BucketNo, DeviceId, Fingerprint, IdemKey, NodeNo, OrderId, SaleId, SaleNo, UserId, home_bucket};
+use crate::domain::order::{Order, OrderEvent};
+use crate::domain::sale::{Sale, Switches};
+use crate::domain::time::Clock;
+use crate::stock::StockHost;
+
+/// What [`Selling`] is built from.
+pub struct SellingParts {
+    pub ledger: Ledger,
+    pub host: Arc<dyn StockHost>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: SaleMetrics,
+    pub node: NodeNo,
+    pub under_way_max: u32,
+    /// Longest a buyer waits for an answer; after it the outcome is "unknown".
+    pub answer_max: Duration,
+}
+
+/// A purchase as the door understood it.
+#[derive(Debug)]
+pub struct Purchase {
+    pub user: UserId,
+    pub key: IdemKey,
+    pub units: Units,
+    pub device: Option<DeviceId>,
+}
+
+/// What a purchase came to.
+#[derive(Debug)]
+pub enum Bought {
+    New(Arc<Order>),
+    Replay(Arc<Order>),
+    Refused(Refusal),
+    Shed(Shed),
+    /// The same key is being worked on, longer than this buyer may wait.
+    InProgress,
+    Unknown,
+    /// Nothing happened, and cannot now.
+    NotReady(&'static str),
+}
+
+#[derive(Debug)]
+pub enum Created {
+    New(Arc<LiveSale>),
+    Same(Arc<LiveSale>),
+    /// Another definition has this id; field by field.
+    Different(Vec<String>),
+    Refused(String),
+}
+
+#[derive(Debug)]
+pub enum Switched {
+    Done(Arc<LiveSale>),
+    Missing,
+    Refused(&'static str),
+}
+
+/// A page of all orders of a sale, in the order of their ids.
+#[derive(Debug)]
+pub struct OrdersPage {
+    pub orders: Vec<Order>,
+    pub next: Option<OrderId>,
+    pub durable_seq: u64,
+}
+
+type SalesById = HashMap<SaleId, Arc<LiveSale>>;
+
+pub struct Selling {
+    sales: ArcSwap<SalesById>,
+    tools: Tools,
+    answer_max: Duration,
+    /// One sale is created or switched at a time.
+    admin: Mutex<()>,
+}
+
+impl Selling {
+    /// Opens every sale the ledger knows.
+    pub async fn recover(parts: SellingParts) -> Result<Arc<Self>, RecoveryError> {
+        let SellingParts { ledger, host, clock, metrics, node, under_way_max, answer_max } = parts;
+        let mut records = Vec::new();
+        let mut floor = ledger
+            .meta(facts::ID_FLOOR)?
+            .and_then(|b| <[u8; 8]>::try_from(&b[..]).ok())
+            .map_or(0, u64::from_be_bytes);
+        for found in ledger.entities(None, Some(facts::SALE), false) {
+            let snapshot = found?;
+            let record = decode_sale(&snapshot.body)
+                .map_err(|source| FactError::Body { seq: snapshot.seq.0, source })?;
+            floor = floor.max(recovery::highest_id_ms(&ledger, &record.definition)?);
+            records.push(record);
+        }
+        let lease = Arc::new(IdLease::new(floor + 1, 0));
+        let tools = Tools { ledger, host, clock, lease, metrics, node, under_way_max };
+        let selling =
+            Arc::new(Self { sales: ArcSwap::default(), tools, answer_max, admin: Mutex::new(()) });
+        selling.extend_lease().await;
+        let mut sales = SalesById::new();
+        for record in records {
+            let live = recovery::open_sale(record, &selling.tools).await?;
+            sales.insert(live.sale().id.clone(), live);
+        }
+        selling.sales.store(Arc::new(sales));
+        Ok(selling)
+    }
+
+    /// Keeps the floor of order ids durable ahead of the clock; ends with the runtime.
+    pub async fn keep_lease(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(LEASE_MS / 10)).await;
+            self.extend_lease().await;
+        }
+    }
+
+    async fn extend_lease(&self) {
+        let Some(ceiling) = self.tools.lease.wanted(self.tools.clock.now()) else { return };
+        let meta = vec![(Bytes::from_static(facts::ID_FLOOR), Bytes::copy_from_slice(&ceiling.to_be_bytes()))];
+        let committed = match self.tools.ledger.append(Group { drafts: Vec::new(), meta }).await {
+            Ok(receipt) => receipt.await.map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match committed {
+            Ok(_) => self.tools.lease.extend(ceiling),
+            Err(error) => tracing::error!(error, "lease order ids"),
+        }
+    }
+
+    pub fn sales(&self) -> Arc<SalesById> {
+        self.sales.load_full()
+    }
+
+    pub fn sale(&self, id: &str) -> Option<Arc<LiveSale>> {
+        let id = SaleId::parse(id).ok()?;
+        self.sales.load().get(&id).cloned()
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.tools.ledger
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.tools.clock
+    }
+
+    /// Creates a sale once by its id; its units are durable before it opens.
+    pub async fn create(&self, sale: Sale) -> Result<Created, RecoveryError> {
+        let _one = self.admin.lock().await;
+        let sales = self.sales.load_full();
+        if let Some(there) = sales.get(&sale.id) {
+            return Ok(match there.sale().difference(&sale) {
+                same if same.is_empty() => Created::Same(Arc::clone(there)),
+                difference => Created::Different(difference),
+            });
+        }
+        if sale.buckets > 1 {
+            // Without refill a buyer could hear "sold out" while another bucket has units.
+            return Ok(Created::Refused(format!(
+                "buckets: {} is out of range; allowed is 1 until units can move between buckets",
+                sale.buckets
+            )));
+        }
+        let number = sales.values().map(|s| s.number().0).max().map_or(Some(1), |n| n.checked_add(1));
+        let Some(number) = number else {
+            return Ok(Created::Refused("the ledger has 65,535 sales; start a new one".into()));
+        };
+        let record = SaleRecord { definition: sale.clone(), number: SaleNo(number), switches: Switches::default() };
+        let now = self.tools.clock.now();
+        let mut drafts = vec![facts::sale_draft(&record, 1, now)];
+        for bucket in 0..sale.buckets {
+            let lines = sale.skus.iter().map(|s| (s.id.clone(), i64::from(sale.share(s.units, bucket)))).collect();
+            let allotment = Allotment { bucket: BucketNo(bucket), lines };
+            drafts.push(facts::allotment_draft(&sale.id, &format!("open-{bucket}"), &allotment, now));
+        }
+        if let Err(error) = self.commit(Group { drafts, meta: Vec::new() }).await {
+            return Ok(Created::Refused(error));
+        }
+        let live = recovery::open_sale(record, &self.tools).await?;
+        let mut sales = SalesById::clone(&sales);
+        sales.insert(sale.id.clone(), Arc::clone(&live));
+        self.sales.store(Arc::new(sales));
+        tracing::info!(sale = %sale.id, units = sale.units_opened(), "sale created");
+        Ok(Created::New(live))
+    }
+
+    /// Pause, resume, end. Durable before it counts.
+    pub async fn switch(&self, id: &str, change: impl FnOnce(Switches) -> Switches) -> Switched {
+        let _one = self.admin.lock().await;
+        let Some(live) = self.sale(id) else { return Switched::Missing };
+        let (was, to) = (live.switches(), change(live.switches()));
+        if was.ended && !to.ended {
+            return Switched::Refused("an ended sale cannot be opened again");
+        }
+        if was != to {
+            let record = SaleRecord { definition: live.sale().clone(), number: live.number(), switches: to };
+            let version = match self.tools.ledger.entity(id.as_bytes(), facts::SALE, id.as_bytes()) {
+                Ok(Some(snapshot)) => snapshot.version + 1,
+                Ok(None) | Err(_) => return Switched::Refused("the ledger cannot be read"),
+            };
+            let draft = facts::sale_draft(&record, version, self.tools.clock.now());
+            if self.commit(Group { drafts: vec![draft], meta: Vec::new() }).await.is_err() {
+                return Switched::Refused("the ledger is closed");
+            }
+            live.switch(to);
+        }
+        Switched::Done(live)
+    }
+
+    async fn commit(&self, group: Group) -> Result<(), String> {
+        let receipt = self.tools.ledger.append(group).await.map_err(|e| e.to_string())?;
+        receipt.await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// One purchase, from key to answer.
+    pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> Bought {
+        let deadline = Instant::now() + self.answer_max;
+        let Purchase { user, key, units, device } = purchase;
+        let sale = live.sale();
+        let fingerprint = Fingerprint::of(&sale.id, units.iter().map(|(at, n)| (&sale.skus[*at].id, *n)));
+        let n_units: u32 = units.iter().fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
+        loop {
+            // What is known of the key comes before every other answer.
+            if let Some(known) = live.index.look(&user, &key, fingerprint) {
+                match self.replay(live, known, deadline).await {
+                    Some(bought) => return bought,
+                    None => continue,
+                }
+            }
+            if let Some(refusal) = live.refuse_now(self.tools.clock.now(), &units) {
+                self.tools.metrics.refused(refusal).inc();
+                return Bought::Refused(refusal);
+            }
+            let claim = match live.index.claim(&user, &key, fingerprint, n_units) {
+                Claimed::Mine(claim) => claim,
+                Claimed::Known(known) => match self.replay(live, known, deadline).await {
+                    Some(bought) => return bought,
+                    None => continue,
+                },
+                Claimed::Refused(refusal) => {
+                    self.tools.metrics.refused(refusal).inc();
+                    return Bought::Refused(refusal);
+                }
+            };
+            let asked_at = Instant::now();
+            let admitted = live.gate.admit(Ask { claim, units, device }).await;
+            self.tools.metrics.admit_seconds.observe(asked_at.elapsed().as_secs_f64());
+            let ask = match admitted {
+                Ok(ask) => ask,
+                Err(shed) => {
+                    self.tools.metrics.shed.with_label_values(&[shed.reason()]).inc();
+                    return Bought::Shed(shed);
+                }
+            };
+            let (reply, answer) = oneshot::channel();
+            let bucket = home_bucket(&sale.id, &user, sale.buckets);
+            let Some(desk) = live.desk(bucket) else { return Bought::NotReady("the desk is not open") };
+            let buy = Command::Buy { ask, asked_at: Instant::now(), reply };
+            if desk.try_send(buy).is_err() {
+                return Bought::NotReady("the desk is closed");
+            }
+            return match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(Answer::Won(order))) => Bought::New(order),
+                Ok(Ok(Answer::Refused(refusal))) => Bought::Refused(refusal),
+                Ok(Ok(Answer::Unknown)) | Err(_) => Bought::Unknown,
+                // The desk dropped the request before it asked for stock.
+                Ok(Err(_)) => Bought::NotReady("the engine is starting or stopping"),
+            };
+        }
+    }
+
+    /// `None`: whoever held the key gave up; look again.
+    async fn replay(&self, live: &LiveSale, known: Known, deadline: Instant) -> Option<Bought> {
+        match known {
+            Known::Reused => {
+                self.tools.metrics.refused(Refusal::KeyReused).inc();
+                Some(Bought::Refused(Refusal::KeyReused))
+            }
+            Known::Won(id) => Some(match facts::load_order(&self.tools.ledger, &live.sale().id, id) {
+                Ok(Some(order)) => Bought::Replay(Arc::new(order)),
+                Ok(None) => {
+                    tracing::error!(order = %id, "the index names an order that the ledger does not have");
+                    Bought::Unknown
+                }
+                Err(error) => {
+                    tracing::error!(%error, order = %id, "read an order");
+                    Bought::Unknown
+                }
+            }),
+            Known::Join(answer) => match tokio::time::timeout_at(deadline, answer).await {
+                Err(_) => Some(Bought::InProgress),
+                Ok(Err(_)) => None,
+                Ok(Ok(Answer::Won(order))) => Some(Bought::Replay(order)),
+                Ok(Ok(Answer::Refused(refusal))) => Some(Bought::Refused(refusal)),
+                Ok(Ok(Answer::Unknown)) => Some(Bought::Unknown),
+            },
+        }
+    }
+
+    /// The order, if it is this user's; another's is as good as none.
+    pub fn order(&self, user: &UserId, id: OrderId) -> Result<Option<Order>, FactError> {
+        let Some(live) = self.sale_of(id) else { return Ok(None) };
+        let order = facts::load_order(&self.tools.ledger, &live.sale().id, id)?;
+        Ok(order.filter(|o| o.user == *user))
+    }
+
+    fn sale_of(&self, id: OrderId) -> Option<Arc<LiveSale>> {
+        let number = id.parts().sale;
+        self.sales.load().values().find(|s| s.number() == number).cloned()
+    }
+
+    /// A user's orders over all sales, newest first, before `before`.
+    pub fn orders_of(&self, user: &UserId, before: Option<OrderId>, limit: usize) -> Result<Vec<Order>, FactError> {
+        let ledger = &self.tools.ledger;
+        let refs = ledger.by_owner(user.as_bytes(), facts::ORDER, before.as_ref().map(|id| &id.as_bytes()[..]), limit)?;
+        let mut orders = Vec::with_capacity(refs.len());
+        for found in refs {
+            if let Some(snapshot) = ledger.entity(&found.group, facts::ORDER, &found.id)? {
+                orders.push(facts::order_of(&snapshot)?);
+            }
+        }
+        Ok(orders)
+    }
+
+    /// All orders of a sale, as the ledger has them.
+    pub fn orders_page(&self, sale: &SaleId, after: Option<OrderId>, limit: usize) -> Result<OrdersPage, FactError> {
+        let ledger = &self.tools.ledger;
+        // Before the read: what is durable now is certainly in what is read next.
+        let durable_seq = ledger.tip().seq.0;
+        let after = after.as_ref().map(|id| &id.as_bytes()[..]);
+        let snapshots = ledger.entities_page(sale.as_bytes(), facts::ORDER, after, limit)?;
+        let orders = snapshots.iter().map(facts::order_of).collect::<Result<Vec<_>, _>>()?;
+        let next = if orders.len() == limit { orders.last().map(|o| o.id) } else { None };
+        Ok(OrdersPage { orders, next, durable_seq })
+    }
+
+    /// Asks the order's desk for a change.
+    pub async fn change(&self, id: OrderId, event: OrderEvent) -> Changed {
+        let Some(live) = self.sale_of(id) else { return Changed::Missing(id) };
+        let Some(desk) = live.desk(id.bucket()) else { return Changed::Missing(id) };
+        let (reply, answer) = oneshot::channel();
+        if desk.send(Command::Change { order: id, event, reply: Some(reply) }).await.is_err() {
+            return Changed::Unknown;
+        }
+        match tokio::time::timeout(self.answer_max, answer).await {
+            Ok(Ok(changed)) => changed,
+            Ok(Err(_)) | Err(_) => Changed::Unknown,
+        }
+    }
+
+    /// Each bucket's counters and the ledger's facts, at one place in its call order.
+    pub async fn audit(&self, live: &LiveSale) -> Vec<BucketAudit> {
+        let mut audits = Vec::new();
+        for desk in &live.desks {
+            let (reply, answer) = oneshot::channel();
+            if desk.send(Command::Audit { reply }).await.is_ok()
+                && let Ok(audit) = answer.await
+            {
+                audits.push(audit);
+            }
+        }
+        audits
+    }
+
+    /// Everything handed to a desk is finished and told; then the desks are closed.
+    pub async fn stop(&self) {
+        for live in self.sales.load_full().values() {
+            for desk in &live.desks {
+                let (reply, done) = oneshot::channel();
+                if desk.send(Command::Stop { reply }).await.is_ok() {
+                    // An error means that the desk had ended before.
+                    let _ = done.await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Orders and verdicts to arguments and back; see `lua/README.md` for the shapes.
+
+use bytes::Bytes;
+
+use super::call::{BucketCaller, CallError};
+use super::host::{Args, Reply, Script};
+use crate::domain::ids::{OrderId, SkuId, UserId};
+use crate::domain::order::{Items, Order, Version};
+use crate::domain::time::UnixMs;
+
+/// One order that asks for its units.
+#[derive(Debug)]
+pub struct HoldRequest<'a> {
+    pub order: &'a Order,
+    pub units_max: u32,
+    /// Fresh units for an order that closed before its payment came.
+    pub again: bool,
+    /// The whole order, as the ledger will keep it.
+    pub blob: &'a [u8],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Held,
+    Replay,
+    KeyReused,
+    NotOpen,
+    Ended,
+    OverLimit,
+    NotEnough,
+    UnknownSku,
+    /// The order id stands there with other content.
+    Clash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettleMove {
+    None,
+    Pay,
+    Close,
+    Restock,
+    Withdraw,
+}
+
+#[derive(Debug)]
+pub struct SettleRequest<'a> {
+    pub id: OrderId,
+    pub from: Version,
+    pub to: Version,
+    /// The mark of the order in its new version.
+    pub mark: u64,
+    pub moved: SettleMove,
+    pub user: &'a UserId,
+    pub released: u32,
+    /// Whether the order is still live.
+    pub keep: bool,
+    pub blob: &'a [u8],
+    pub items: &'a Items,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Done,
+    OtherVersion,
+    Missing,
+    Impossible,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    Hold,
+    User,
+    Used,
+    Stock,
+    Move,
+}
+
+/// One field of one of the bucket's keys, for a rebuild.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub field: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+/// Units of one SKU as the bucket counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    pub allotted: u64,
+    pub available: u64,
+    pub held: u64,
+    pub sold: u64,
+    pub withdrawn: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditReply {
+    pub digest: u64,
+    pub n_holds: u64,
+    pub n_users: u64,
+    pub n_keys: u64,
+    pub n_moves: u64,
+    pub skus: Vec<Counters>,
+}
+
+fn push_items(args: &mut Args, items: &Items) {
+    args.push_number(items.len() as u64);
+    for item in items {
+        args.push(item.sku.as_bytes());
+        args.push_number(u64::from(item.quantity));
+    }
+}
+
+fn flag(args: &mut Args, on: bool) {
+    args.push(if on { b"1" } else { b"0" });
+}
+
+fn int(script: Script, reply: Option<&Reply>) -> Result<u64, CallError> {
+    match reply {
+        Some(Reply::Int(n)) => {
+            u64::try_from(*n).map_err(|_| CallError::Malformed { script, what: "a negative count" })
+        }
+        Some(Reply::Bytes(_) | Reply::Array(_) | Reply::Nil) | None => {
+            Err(CallError::Malformed { script, what: "an integer is missing" })
+        }
+    }
+}
+
+fn exactly(script: Script, replies: &[Reply], n: usize) -> Result<(), CallError> {
+    if replies.len() == n {
+        Ok(())
+    } else {
+        Err(CallError::Malformed { script, what: "not one answer per request" })
+    }
+}
+
+impl BucketCaller {
+    pub async fn reserve(&mut self, now: UnixMs, requests: &[HoldRequest<'_>]) -> Result<Vec<Verdict>, CallError> {
+        let script = Script::Reserve;
+        let replies = self
+            .call(script, |args| {
+                args.push_number(now.0);
+                args.push_number(requests.len() as u64);
+                for r in requests {
+                    let o = r.order;
+                    args.push(o.id.text().as_bytes());
+                    args.push(o.user.as_bytes());
+                    args.push_parts(&[o.user.as_bytes(), b":", o.key.as_bytes()]);
+                    args.push(o.fingerprint.hex());
+                    args.push_number(u64::from(r.units_max));
+                    args.push_number(o.mark());
+                    args.push_number(o.version.0);
+                    flag(args, r.again);
+                    args.push(r.blob);
+                    push_items(args, &o.items);
+                }
+            })
+            .await?;
+        exactly(script, &replies, requests.len())?;
+        replies
+            .iter()
+            .map(|reply| {
+                Ok(match int(script, Some(reply))? {
+                    0 => Verdict::Held,
+                    1 => Verdict::Replay,
+                    2 => Verdict::KeyReused,
+                    3 => Verdict::NotOpen,
+                    4 => Verdict::Ended,
+                    5 => Verdict::OverLimit,
+                    6 => Verdict::NotEnough,
+                    7 => Verdict::UnknownSku,
+                    8 => Verdict::Clash,
+                    _ => return Err(CallError::Malformed { script, what: "an unknown code" }),
+                })
+            })
+            .collect()
+    }
+
+    pub async fn settle(&mut self, requests: &[SettleRequest<'_>]) -> Result<Vec<Settled>, CallError> {
+        let script = Script::Settle;
+        let replies = self
+            .call(script, |args| {
+                args.push_number(requests.len() as u64);
+                for r in requests {
+                    args.push(r.id.text().as_bytes());
+                    args.push_number(r.from.0);
+                    args.push_number(r.to.0);
+                    args.push_number(r.mark);
+                    args.push(match r.moved {
+                        SettleMove::None => "none",
+                        SettleMove::Pay => "pay",
+                        SettleMove::Close => "close",
+                        SettleMove::Restock => "restock",
+                        SettleMove::Withdraw => "withdraw",
+                    });
+                    args.push(r.user.as_bytes());
+                    args.push_number(u64::from(r.released));
+                    flag(args, r.keep);
+                    args.push(r.blob);
+                    push_items(args, r.items);
+                }
+            })
+            .await?;
+        exactly(script, &replies, requests.len())?;
+        replies
+            .iter()
+            .map(|reply| {
+                Ok(match int(script, Some(reply))? {
+                    0 => Settled::Done,
+                    1 => Settled::OtherVersion,
+                    2 => Settled::Missing,
+                    3 => Settled::Impossible,
+                    _ => return Err(CallError::Malformed { script, what: "an unknown code" }),
+                })
+            })
+            .collect()
+    }
+
+    /// Gives units to the bucket once per `id`; `false` when a withdrawal asks
+    /// for more than is free.
+    pub async fn open(&mut self, id: &str, lines: &[(SkuId, i64)]) -> Result<bool, CallError> {
+        let replies = self
+            .call(Script::Open, |args| {
+                args.push(id);
+                args.push_number(lines.len() as u64);
+                for (sku, units) in lines {
+                    args.push(sku.as_bytes());
+                    args.push(units.to_string());
+                }
+            })
+            .await?;
+        Ok(int(Script::Open, replies.first())? == 0)
+    }
+
+    pub async fn rebuild_begin(&mut self, starts_at: UnixMs, ends_at: UnixMs) -> Result<(), CallError> {
+        self.call(Script::Rebuild, |args| {
+            args.push("begin");
+            args.push_number(starts_at.0);
+            args.push_number(ends_at.0);
+        })
+        .await
+        .map(drop)
+    }
+
+    pub async fn rebuild_rows(&mut self, kind: RowKind, rows: &[Row]) -> Result<(), CallError> {
+        self.call(Script::Rebuild, |args| {
+            args.push("chunk");
+            args.push(match kind {
+                RowKind::Hold => "hold",
+                RowKind::User => "user",
+                RowKind::Used => "used",
+                RowKind::Stock => "stock",
+                RowKind::Move => "move",
+            });
+            args.push_number(rows.len() as u64);
+            for row in rows {
+                args.push(&row.field);
+                args.push(&row.value);
+            }
+        })
+        .await
+        .map(drop)
+    }
+
+    pub async fn rebuild_end(&mut self, digest: u64) -> Result<(), CallError> {
+        self.call(Script::Rebuild, |args| {
+            args.push("end");
+            args.push_number(digest);
+        })
+        .await
+        .map(drop)
+    }
+
+    pub async fn audit(&mut self, skus: &[&SkuId]) -> Result<AuditReply, CallError> {
+        let script = Script::Audit;
+        let replies = self
+            .call(script, |args| {
+                args.push_number(skus.len() as u64);
+                for sku in skus {
+                    args.push(sku.as_bytes());
+                }
+            })
+            .await?;
+        exactly(script, &replies, 5 + 5 * skus.len())?;
+        let at = |i: usize| int(script, replies.get(i));
+        Ok(AuditReply {
+            digest: at(0)?,
+            n_holds: at(1)?,
+            n_users: at(2)?,
+            n_keys: at(3)?,
+            n_moves: at(4)?,
+            skus: (0..skus.len())
+                .map(|i| {
+                    let base = 5 + 5 * i;
+                    Ok(Counters {
+                        allotted: at(base)?,
+                        available: at(base + 1)?,
+                        held: at(base + 2)?,
+                        sold: at(base + 3)?,
+                        withdrawn: at(base + 4)?,
+                    })
+                })
+                .collect::<Result<_, CallError>>()?,
+        })
+    }
+}
+
+/// The value of a hold: version, mark and the whole order.
+pub fn hold_value(version: Version, mark: u64, blob: &[u8]) -> Vec<u8> {
+    let mut value = format!("{}:{mark}:", version.0).into_bytes();
+    value.extend_from_slice(blob);
+    value
+}
+
+impl Row {
+    pub fn hold(order: &Order, blob: &Bytes) -> Self {
+        Self { field: order.id.text().as_bytes().to_vec(), value: hold_value(order.version, order.mark(), blob) }
+    }
+
+    pub fn used(order: &Order) -> Self {
+        let mut value = order.fingerprint.hex().to_vec();
+        value.push(b':');
+        value.extend_from_slice(order.id.text().as_bytes());
+        Self { field: [order.user.as_bytes(), b":", order.key.as_bytes()].concat(), value }
+    }
+
+    pub fn user(user: &UserId, units_live: u32) -> Self {
+        Self { field: user.as_bytes().to_vec(), value: units_live.to_string().into_bytes() }
+    }
+
+    pub fn stock(kind: char, sku: &SkuId, units: u64) -> Self {
+        Self { field: format!("{kind}:{sku}").into_bytes(), value: units.to_string().into_bytes() }
+    }
+
+    pub fn allotment(id: &str) -> Self {
+        Self { field: format!("a:{id}").into_bytes(), value: b"1".to_vec() }
+    }
+}

@@ -1,0 +1,121 @@
+//! The seam: "run this script on this bucket".
+//!
+//! A host knows nothing of sales. It runs one of the shared scripts with these
+//! arguments against one bucket's keys, whole or not at all as far as other
+//! scripts can see, and gives back what Redis would give back.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::domain::ids::{BucketNo, SaleId};
+
+/// One bucket of one sale; names its six keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BucketRef {
+    pub sale: SaleId,
+    pub bucket: BucketNo,
+}
+
+impl BucketRef {
+    /// All keys share one hash tag, hence one Redis slot.
+    pub fn keys(&self) -> [String; 6] {
+        ["meta", "stock", "holds", "users", "keys", "moves"]
+            .map(|name| format!("{{fg:{}:{}}}:{name}", self.sale, self.bucket.0))
+    }
+}
+
+/// Arguments in one buffer: a batch has thousands, and they go one way.
+#[derive(Debug, Clone, Default)]
+pub struct Args {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Args {
+    pub fn push(&mut self, arg: impl AsRef<[u8]>) {
+        self.bytes.extend_from_slice(arg.as_ref());
+        self.ends.push(self.bytes.len());
+    }
+
+    pub fn push_parts(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
+    pub fn push_number(&mut self, number: u64) {
+        use std::io::Write;
+        // Writing to a vector cannot fail.
+        let _ = write!(self.bytes, "{number}");
+        self.ends.push(self.bytes.len());
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        self.ends.iter().map(move |end| {
+            let arg = &self.bytes[from..*end];
+            from = *end;
+            arg
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Script {
+    Open,
+    Reserve,
+    Settle,
+    Move,
+    Rebuild,
+    Audit,
+}
+
+impl Script {
+    pub const ALL: [Script; 6] =
+        [Script::Open, Script::Reserve, Script::Settle, Script::Move, Script::Rebuild, Script::Audit];
+}
+
+/// A Redis reply, as far as the scripts use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Int(i64),
+    Bytes(Bytes),
+    Array(Vec<Reply>),
+    Nil,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// The script may or may not have run, whole or in part.
+    #[error("the outcome of the call is not known: {0}")]
+    Unknown(String),
+    /// The script itself failed; what it wrote before that stands.
+    #[error("the script failed: {0}")]
+    Script(String),
+    /// The host is gone and will not come back in this process.
+    #[error("the stock host was stopped")]
+    Stopped,
+}
+
+pub type HostFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, HostError>> + Send + 'a>>;
+
+pub trait StockHost: Send + Sync {
+    /// The identical call may be sent again after `Unknown`: scripts and the
+    /// call protocol make that safe.
+    fn run<'a>(&'a self, bucket: &'a BucketRef, script: Script, args: &'a std::sync::Arc<Args>) -> HostFuture<'a>;
+
+    /// Told before a sale opens: about this many orders will be held in the
+    /// bucket. A host that keeps maps of its own makes room now, not while selling.
+    fn make_room(&self, bucket: &BucketRef, orders: usize);
+}

@@ -1,0 +1,16 @@
+//! Stock: one set of scripts, several hosts, one encoder and decoder.
+//!
+//! Above this room everybody speaks in orders and verdicts; below it there are
+//! only keys, arguments and replies. A reply that does not have the shape that
+//! `lua/README.md` promises is an error, never a panic.
+
+mod call;
+mod codec;
+pub mod embedded;
+mod host;
+mod script;
+
+pub use call::{BucketCaller, CallError};
+pub use codec::{AuditReply, Counters, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled, Verdict};
+pub use host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
+pub use script::text;

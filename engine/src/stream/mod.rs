@@ -1,0 +1,16 @@
+//! The stream: from the ledger to the order store, behind the sales' backs.
+//!
+//! It knows records and rows, not HTTP and not stock. The store's own mark says
+//! where it stands; everything it does may be done twice without harm.
+
+mod metrics;
+mod row;
+mod sqlite;
+mod store;
+mod worker;
+
+pub use metrics::StreamMetrics;
+pub use row::{OrderRow, OutboxRow, rows_of};
+pub use sqlite::SqliteStore;
+pub use store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
+pub use worker::{StreamState, StreamWorker, WorkerConfig};

@@ -1,0 +1,241 @@
+//! The order store in one SQLite file: the embedded default.
+//!
+//! WAL mode, so that audits read while the stream writes; synchronous FULL,
+//! because the mark lets the ledger forget what the store has.
+
+use std::path::Path;
+
+use floodgate_ledger::{ChainHash, LedgerId, Seq};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::row::OrderRow;
+use super::store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
+use crate::domain::codec::decode_order;
+use crate::domain::ids::{OrderId, SaleId};
+
+/// In order; the position is the schema version it leads to.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_orders.sql")];
+
+pub struct SqliteStore {
+    /// One writer, and a reader of its own so that audits do not hold it up.
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+}
+
+fn away(error: rusqlite::Error) -> StoreError {
+    StoreError::Away(error.to_string())
+}
+
+impl SqliteStore {
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connect = || -> Result<Connection, rusqlite::Error> {
+            let db = Connection::open(path)?;
+            db.busy_timeout(std::time::Duration::from_secs(5))?;
+            db.pragma_update(None, "journal_mode", "WAL")?;
+            db.pragma_update(None, "synchronous", "FULL")?;
+            Ok(db)
+        };
+        let mut writer = connect().map_err(away)?;
+        migrate(&mut writer)?;
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(connect().map_err(away)?) })
+    }
+}
+
+fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    // The lock first: two engines that start together migrate one after the other.
+    let tx = db.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(away)?;
+    let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(away)?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for sql in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        tx.execute_batch(sql).map_err(away)?;
+    }
+    tx.pragma_update(None, "user_version", known).map_err(away)?;
+    tx.commit().map_err(away)
+}
+
+fn read_mark(db: &Connection, node: u16) -> Result<Option<Mark>, StoreError> {
+    db.prepare_cached("SELECT ledger, seq, hash FROM stream_marks WHERE node = ?1")
+        .and_then(|mut s| {
+            s.query_row([node], |row| {
+                Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 32]>(2)?))
+            })
+            .optional()
+        })
+        .map_err(away)
+        .map(|found| {
+            found.map(|(ledger, seq, hash)| Mark {
+                ledger: LedgerId(ledger),
+                seq: Seq(seq.cast_unsigned()),
+                hash: ChainHash(hash),
+            })
+        })
+}
+
+fn put_order(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error> {
+    let o = &row.order;
+    let id = o.id.to_string();
+    let version = o.version.0.cast_signed();
+    let money = |cents: u64| cents.cast_signed();
+    let written = tx
+        .prepare_cached(
+            "INSERT INTO orders (order_id, sale_id, user_id, idempotency_key, status, version, pay_amount_cent,
+                                 currency, created_at, updated_at, pay_deadline_at, snapshot)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT (order_id) DO UPDATE SET
+               status = excluded.status, version = excluded.version, updated_at = excluded.updated_at,
+               pay_deadline_at = excluded.pay_deadline_at, snapshot = excluded.snapshot
+             WHERE orders.version < excluded.version",
+        )?
+        .execute(params![
+            id,
+            o.sale.as_str(),
+            o.user.as_str(),
+            o.key.as_str(),
+            o.state.name(),
+            version,
+            money(o.pay_amount().0),
+            o.currency.as_str(),
+            o.created_at.0.cast_signed(),
+            o.updated_at.0.cast_signed(),
+            o.pay_deadline.0.cast_signed(),
+            row.body,
+        ])?;
+    if written > 0 {
+        let mut items = tx.prepare_cached(
+            "INSERT INTO order_items (order_id, sku_id, quantity, price_cent) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (order_id, sku_id) DO NOTHING",
+        )?;
+        for item in &o.items {
+            items.execute(params![id, item.sku.as_str(), item.quantity, money(item.price.0)])?;
+        }
+    }
+    // An older version that comes late changes no snapshot, but it did happen.
+    tx.prepare_cached(
+        "INSERT INTO order_events (order_id, version, event_type, occurred_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (order_id, version) DO NOTHING",
+    )?
+    .execute(params![id, version, row.outbox.event, o.updated_at.0.cast_signed()])?;
+    tx.prepare_cached(
+        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
+         VALUES (?1, 'order', ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
+    )?
+    .execute(params![row.outbox.id.to_string(), id, row.outbox.event, row.outbox.payload, o.updated_at.0.cast_signed()])?;
+    Ok(())
+}
+
+/// Whether the row itself is at fault, and would be again.
+fn is_poison(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::ConstraintViolation | rusqlite::ErrorCode::TypeMismatch | rusqlite::ErrorCode::TooBig)
+    )
+}
+
+impl OrderStore for SqliteStore {
+    fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
+        read_mark(&self.reader.lock(), node)
+    }
+
+    fn put(&self, node: u16, batch: &Batch, from: Option<&Mark>, to: &Mark) -> Result<Put, StoreError> {
+        let mut db = self.writer.lock();
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(away)?;
+        for row in &batch.orders {
+            put_order(&tx, row).map_err(|error| {
+                if is_poison(&error) {
+                    StoreError::Poison { order: row.order.id, why: error.to_string() }
+                } else {
+                    away(error)
+                }
+            })?;
+        }
+        let (ledger, seq, hash) = (to.ledger.0, to.seq.0.cast_signed(), to.hash.0);
+        let moved = match from {
+            None => tx.execute(
+                "INSERT INTO stream_marks (node, ledger, seq, hash) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (node) DO NOTHING",
+                params![node, ledger, seq, hash],
+            ),
+            Some(was) => tx.execute(
+                "UPDATE stream_marks SET ledger = ?2, seq = ?3, hash = ?4
+                 WHERE node = ?1 AND ledger = ?5 AND seq = ?6 AND hash = ?7",
+                params![node, ledger, seq, hash, was.ledger.0, was.seq.0.cast_signed(), was.hash.0],
+            ),
+        }
+        .map_err(away)?;
+        if moved == 0 {
+            let actual = read_mark(&tx, node)?;
+            tx.rollback().map_err(away)?;
+            return Ok(Put::MarkMoved(actual));
+        }
+        tx.commit().map_err(away)?;
+        Ok(Put::Advanced)
+    }
+
+    fn orders_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<StoredPage, StoreError> {
+        let mut db = self.reader.lock();
+        let tx = db.transaction().map_err(away)?;
+        let mark = read_mark(&tx, node)?;
+        let mut orders = Vec::new();
+        {
+            let mut select = tx
+                .prepare_cached(
+                    "SELECT o.snapshot, o.version, o.status,
+                            (SELECT count(*) FROM order_events e WHERE e.order_id = o.order_id)
+                     FROM orders o WHERE o.sale_id = ?1 AND o.order_id > ?2 ORDER BY o.order_id LIMIT ?3",
+                )
+                .map_err(away)?;
+            let after = after.map(|id| id.to_string()).unwrap_or_default();
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut rows = select.query(params![sale.as_str(), after, limit]).map_err(away)?;
+            while let Some(row) = rows.next().map_err(away)? {
+                let snapshot: Vec<u8> = row.get(0).map_err(away)?;
+                let order = decode_order(&snapshot).map_err(|e| StoreError::Damaged(e.to_string()))?;
+                // The columns are what others read: they must say the same.
+                let (version, status): (i64, String) = (row.get(1).map_err(away)?, row.get(2).map_err(away)?);
+                if version.cast_unsigned() != order.version.0 || status != order.state.name() {
+                    return Err(StoreError::Damaged(format!("columns and snapshot of order {} differ", order.id)));
+                }
+                let n_events: i64 = row.get(3).map_err(away)?;
+                orders.push(StoredOrder { order, n_events: n_events.cast_unsigned() });
+            }
+        }
+        let next = if orders.len() == limit { orders.last().map(|o| o.order.id) } else { None };
+        Ok(StoredPage { orders, next, mark })
+    }
+
+    fn stock_counts(&self, node: u16, sale: &SaleId) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
+        let mut db = self.reader.lock();
+        let tx = db.transaction().map_err(away)?;
+        let mark = read_mark(&tx, node)?;
+        let counts = tx
+            .prepare_cached(
+                "SELECT i.sku_id,
+                        sum(CASE WHEN o.status = 'PENDING_PAYMENT' THEN i.quantity ELSE 0 END),
+                        sum(CASE WHEN o.status IN ('PAID', 'DELIVERED') THEN i.quantity ELSE 0 END)
+                 FROM orders o JOIN order_items i ON i.order_id = o.order_id
+                 WHERE o.sale_id = ?1 GROUP BY i.sku_id ORDER BY i.sku_id",
+            )
+            .and_then(|mut s| {
+                s.query_map([sale.as_str()], |row| {
+                    Ok(StockCount {
+                        sku: row.get(0)?,
+                        held: row.get::<_, i64>(1)?.cast_unsigned(),
+                        sold: row.get::<_, i64>(2)?.cast_unsigned(),
+                    })
+                })?
+                .collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(away)?;
+        Ok((counts, mark))
+    }
+}

@@ -1,0 +1,81 @@
+//! The seam: "put these rows with this mark".
+//!
+//! Methods block: SQLite does, and the worker and the admin API call them from
+//! threads that may. One transaction carries rows and mark, so the mark never
+//! says more than the rows hold.
+
+use floodgate_ledger::{ChainHash, LedgerId, Seq};
+
+use super::row::OrderRow;
+use crate::domain::ids::{OrderId, SaleId};
+use crate::domain::order::Order;
+
+/// How far the store has durably come, and in which ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub ledger: LedgerId,
+    pub seq: Seq,
+    /// The ledger's chain at that seq: two ledgers that agree here agree before.
+    pub hash: ChainHash,
+}
+
+/// Orders by ledger position, oldest first.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub orders: Vec<OrderRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    Advanced,
+    /// Somebody else moved the mark; nothing was written. It stands here.
+    MarkMoved(Option<Mark>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Worth trying again.
+    #[error("the order store: {0}")]
+    Away(String),
+    /// This very row is refused, and would be again.
+    #[error("the order store refuses order {order}: {why}")]
+    Poison { order: OrderId, why: String },
+    #[error("the order store was written by a newer engine: schema {found}, known is {known}")]
+    Newer { found: i64, known: i64 },
+    #[error("the order store holds what is not an order: {0}")]
+    Damaged(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOrder {
+    pub order: Order,
+    pub n_events: u64,
+}
+
+/// A page and the mark it was read at, from one transaction.
+#[derive(Debug)]
+pub struct StoredPage {
+    pub orders: Vec<StoredOrder>,
+    pub next: Option<OrderId>,
+    pub mark: Option<Mark>,
+}
+
+/// Units of one SKU in live orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockCount {
+    pub sku: String,
+    pub held: u64,
+    pub sold: u64,
+}
+
+pub trait OrderStore: Send + Sync {
+    fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError>;
+
+    /// Snapshots by version, events once, and the mark from `from` to `to`, all
+    /// or nothing.
+    fn put(&self, node: u16, batch: &Batch, from: Option<&Mark>, to: &Mark) -> Result<Put, StoreError>;
+
+    fn orders_page(&self, node: u16, sale: &SaleId, after: Option<OrderId>, limit: usize) -> Result<StoredPage, StoreError>;
+
+    fn stock_counts(&self, node: u16, sale: &SaleId) -> Result<(Vec<StockCount>, Option<Mark>), StoreError>;
+}

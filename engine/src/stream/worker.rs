@@ -1,0 +1,270 @@
+//! The worker: tails the ledger from the store's own mark, for ever.
+//!
+//! A thread of its own, because the store blocks. It is a lag, never a brake:
+//! sales do not wait for it, and between batches it yields in proportion to the
+//! work it did, so that it takes half of one core at most while buyers come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use floodgate_ledger::{ChainHash, Ledger, Seq};
+use parking_lot::{Condvar, Mutex};
+
+use super::metrics::StreamMetrics;
+use super::row::rows_of;
+use super::store::{Batch, Mark, OrderStore, Put, StoreError};
+
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    pub node: u16,
+    pub batch_records_max: usize,
+    pub batch_bytes_max: usize,
+    /// Between looks at a ledger that has nothing new.
+    pub idle_wait: Duration,
+    /// First and longest wait after the store refused.
+    pub retry_min: Duration,
+    pub retry_max: Duration,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            node: 0,
+            batch_records_max: 1_000,
+            batch_bytes_max: 4 << 20,
+            idle_wait: Duration::from_millis(20),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How the stream stands; `/readyz?verbose` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamState {
+    Running,
+    /// The store is away; trying again.
+    Waiting(String),
+    /// Going on would overwrite or skip something: a person must look.
+    Stopped(String),
+}
+
+struct Shared {
+    state: Mutex<StreamState>,
+    mark: Mutex<Option<Mark>>,
+    stop: AtomicBool,
+    wake: Condvar,
+    wake_lock: Mutex<()>,
+}
+
+pub struct StreamWorker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StreamWorker {
+    pub fn start(
+        ledger: Ledger,
+        store: Arc<dyn OrderStore>,
+        config: WorkerConfig,
+        metrics: StreamMetrics,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(StreamState::Running),
+            mark: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            wake: Condvar::new(),
+            wake_lock: Mutex::new(()),
+        });
+        let worker = Worker { ledger, store, config, metrics, shared: Arc::clone(&shared) };
+        let thread = std::thread::Builder::new().name("stream".into()).spawn(move || worker.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    pub fn state(&self) -> StreamState {
+        self.shared.state.lock().clone()
+    }
+
+    /// How far the store has come, as last heard.
+    pub fn mark(&self) -> Option<Mark> {
+        self.shared.mark.lock().clone()
+    }
+
+    /// Finishes the batch under way. What is left goes on from the mark at the next start.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the stream thread had panicked");
+        }
+    }
+}
+
+impl Drop for StreamWorker {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+struct Worker {
+    ledger: Ledger,
+    store: Arc<dyn OrderStore>,
+    config: WorkerConfig,
+    metrics: StreamMetrics,
+    shared: Arc<Shared>,
+}
+
+/// Why the worker cannot go on by itself.
+enum Halt {
+    Away(String),
+    Stop(String),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Away(_) => Self::Away(error.to_string()),
+            StoreError::Poison { .. } | StoreError::Newer { .. } | StoreError::Damaged(_) => {
+                Self::Stop(error.to_string())
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn run(self) {
+        let mut retry = self.config.retry_min;
+        let mut even_at = Instant::now();
+        let mut mark = None;
+        let mut known = false;
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let began = Instant::now();
+            let step = if known {
+                self.step(&mut mark)
+            } else {
+                self.begin().map(|found| {
+                    mark = found;
+                    known = true;
+                    1
+                })
+            };
+            let lag = self.ledger.tip().seq.0.saturating_sub(mark.as_ref().map_or(0, |m: &Mark| m.seq.0));
+            if lag == 0 {
+                even_at = Instant::now();
+            }
+            self.metrics.lag_records.set(lag.cast_signed());
+            self.metrics.lag_seconds.set(even_at.elapsed().as_secs_f64());
+            match step {
+                Ok(n) => {
+                    self.shared.mark.lock().clone_from(&mark);
+                    *self.shared.state.lock() = StreamState::Running;
+                    retry = self.config.retry_min;
+                    self.sleep(if n == 0 { self.config.idle_wait } else { began.elapsed() });
+                }
+                Err(Halt::Away(why)) => {
+                    self.metrics.errors.inc();
+                    tracing::warn!(why, "the order store did not take a batch; trying again");
+                    *self.shared.state.lock() = StreamState::Waiting(why);
+                    // What the store has is unknown now: ask it.
+                    known = false;
+                    self.sleep(retry);
+                    retry = (retry * 2).min(self.config.retry_max);
+                }
+                Err(Halt::Stop(why)) => {
+                    self.metrics.errors.inc();
+                    tracing::error!(why, "the stream to the order store stopped");
+                    *self.shared.state.lock() = StreamState::Stopped(why);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn sleep(&self, wait: Duration) {
+        let mut guard = self.shared.wake_lock.lock();
+        if !self.shared.stop.load(Ordering::Acquire) {
+            let _ = self.shared.wake.wait_for(&mut guard, wait);
+        }
+    }
+
+    /// The store's mark, if it can be from this ledger at all.
+    fn begin(&self) -> Result<Option<Mark>, Halt> {
+        let mark = self.store.mark(self.config.node)?;
+        if let Some(mark) = &mark {
+            self.check(mark)?;
+        }
+        Ok(mark)
+    }
+
+    fn check(&self, mark: &Mark) -> Result<(), Halt> {
+        let tip = self.ledger.tip();
+        if mark.ledger != self.ledger.id() {
+            return Err(Halt::Stop(format!(
+                "the order store was filled from ledger {}, this is ledger {}",
+                mark.ledger,
+                self.ledger.id()
+            )));
+        }
+        if mark.seq > tip.seq {
+            return Err(Halt::Stop(format!(
+                "the order store has record {}, the ledger ends at {}: the ledger lost its tail",
+                mark.seq.0, tip.seq.0
+            )));
+        }
+        let hash = self.hash_at(mark.seq)?;
+        if hash != mark.hash {
+            return Err(Halt::Stop(format!("record {} is not the one the order store was filled from", mark.seq.0)));
+        }
+        Ok(())
+    }
+
+    fn hash_at(&self, seq: Seq) -> Result<ChainHash, Halt> {
+        if seq.0 == 0 {
+            return Ok(self.ledger.id().genesis());
+        }
+        let found = self.ledger.tail(seq, 1, usize::MAX).map_err(|e| Halt::Stop(e.to_string()))?;
+        found
+            .first()
+            .filter(|r| r.seq == seq)
+            .map(|r| r.hash)
+            .ok_or_else(|| Halt::Stop(format!("record {} is not in the ledger any more", seq.0)))
+    }
+
+    /// One batch; returns how many records it carried.
+    fn step(&self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
+        let from = mark.as_ref().map_or(Seq(1), |m| m.seq.next());
+        if from > self.ledger.tip().seq {
+            return Ok(0);
+        }
+        let records = self
+            .ledger
+            .tail(from, self.config.batch_records_max, self.config.batch_bytes_max)
+            .map_err(|e| Halt::Stop(e.to_string()))?;
+        let Some(last) = records.last() else { return Ok(0) };
+        let to = Mark { ledger: self.ledger.id(), seq: last.seq, hash: last.hash };
+        let mut batch = Batch::default();
+        for record in &records {
+            let row = rows_of(record).map_err(|e| Halt::Stop(format!("record {}: {e}", record.seq.0)))?;
+            batch.orders.extend(row);
+        }
+        match self.store.put(self.config.node, &batch, mark.as_ref(), &to)? {
+            Put::Advanced => *mark = Some(to),
+            Put::MarkMoved(actual) => {
+                tracing::warn!(?actual, "the order store's mark moved under us; going on from there");
+                if let Some(actual) = &actual {
+                    self.check(actual)?;
+                }
+                *mark = actual;
+            }
+        }
+        Ok(records.len())
+    }
+}

@@ -61,7 +61,7 @@ pub const CLASSES: [&str; 8] = [
     "limit",
     "other refusals",
     "shed",
-    "unknown",
+    "unknown or cut",
     "errors",
 ];
 
@@ -245,6 +245,7 @@ fn text_field<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

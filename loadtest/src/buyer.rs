@@ -42,7 +42,10 @@ pub fn next(
         Some(Outcome::OwnCut) => jitter_ms,
         Some(outcome) => match outcome.meaning() {
             Meaning::Win | Meaning::Refused => return Next::Settled,
-            Meaning::Shed if !patience.retry_shed => return Next::Settled,
+            // An engine that is starting is an outage, not a verdict.
+            Meaning::Shed if !patience.retry_shed && outcome != Outcome::NotReady => {
+                return Next::Settled;
+            }
             Meaning::Shed => retry_after_s.map_or(pause_ms, |s| u64::from(s) * 1_000 + jitter_ms),
             // A first lost connection may just be an idle one closed by the server.
             Meaning::Unknown if n_tries == 0 && outcome == Outcome::Cut => jitter_ms,
@@ -57,6 +60,7 @@ pub fn next(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -234,7 +234,6 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
         scenario.connections,
         args.engine.target
     );
-    tokio::time::sleep_until(starts.into()).await;
     let ran = run(
         &scenario,
         &header,

@@ -390,6 +390,7 @@ async fn exchange(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -260,6 +260,7 @@ async fn serve_line(shot: Arc<Shot>, mut connection: Connection) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -204,6 +204,7 @@ fn lines(index: usize, phase: &Phase) -> Result<Vec<(f64, f64, f64)>, PaceError>
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -175,6 +175,7 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
     use super::*;
 

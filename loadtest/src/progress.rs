@@ -57,7 +57,7 @@ pub fn table(stats: &Stats, seconds: f64) -> String {
         "\n{:<24} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
         "latency from intent", "p50", "p90", "p99", "p99.9", "max", "count"
     ));
-    for (name, p) in latencies(stats) {
+    for (name, p) in latencies(stats).into_iter().filter(|(_, p)| p.n > 0) {
         put(format!(
             "  {name:<22} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
             show_us(p.p50_us),

@@ -57,7 +57,7 @@ impl Shared {
     }
 }
 
-/// Sends everything the scenario says, starting at `starts`.
+/// Connects, then sends everything the scenario says, the first at `starts`.
 pub async fn run(
     scenario: &Scenario,
     header: &Header,
@@ -128,6 +128,10 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
 async fn serve_line(shared: Arc<Shared>, line: usize, mut connection: Connection) {
     let mut request = Vec::with_capacity(1024);
+    // A line stands for many buyers, so its first connect is nobody's latency;
+    // if it fails the first send tries again and counts.
+    let _ = connection.connect().await;
+    tokio::time::sleep_until(shared.starts.into()).await;
     loop {
         let picked = std::future::poll_fn(|context| {
             let mut floor = shared.floor.lock();

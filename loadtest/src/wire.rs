@@ -264,6 +264,7 @@ pub fn show_id(id: u128) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -8,6 +8,7 @@
 mod held;
 mod memory;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod told;
 

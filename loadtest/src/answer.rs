@@ -123,6 +123,8 @@ impl Outcome {
             Some(b"NOT_READY") => Self::NotReady,
             Some(b"KEY_IN_PROGRESS") => Self::InProgress,
             Some(b"OUTCOME_UNKNOWN") => Self::OutcomeUnknown,
+            // The server gave up reading; what it read before may have been enough.
+            Some(_) | None if status == 408 => Self::TimedOut,
             Some(_) | None if status >= 500 => Self::ServerError,
             Some(_) | None => Self::Unexpected,
         }

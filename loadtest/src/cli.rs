@@ -255,7 +255,7 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
     let about = About {
         sale: scenario.plan.sale_id.clone(),
         target: args.engine.target.clone(),
-        started_at: started_at.to_string(),
+        started_at: format!("{started_at:.0}"),
         attempts: scenario.pace.total(),
         connections: scenario.connections,
         seed: scenario.plan.seed,

@@ -63,6 +63,9 @@ pub struct End<'a> {
     pub body: &'a [u8],
 }
 
+/// Enough of an answer outside the contract to see what it was.
+const STRANGE_BYTES_MAX: usize = 300;
+
 pub struct Floor {
     plan: Plan,
     pace: Pace,
@@ -178,25 +181,21 @@ impl Floor {
             && self.plan.behaviour(job.attempt) == Behaviour::CutAndRetry
     }
 
-    /// Books the end of a send and decides what follows. True when the buyer
-    /// heard a definite answer.
+    /// Books the end of a send and decides what follows.
     pub fn book(&mut self, job: Job, end: &End<'_>, sent_us: u64, now_us: u64) {
         self.n_busy -= 1;
         if let Some(outcome) = end.outcome {
             self.stats.answered(outcome, job.intended_us, now_us);
-            let evidence = match outcome.meaning() {
-                Meaning::Win => end.body,
-                _ if matches!(
-                    outcome,
-                    Outcome::Canceled
-                        | Outcome::Unexpected
-                        | Outcome::ServerError
-                        | Outcome::Unreadable
-                ) =>
-                {
-                    end.body
-                }
-                Meaning::Refused | Meaning::Shed | Meaning::Unknown => &[],
+            let strange = matches!(
+                outcome,
+                Outcome::Unexpected | Outcome::ServerError | Outcome::Unreadable
+            );
+            let evidence = if outcome.meaning() == Meaning::Win || outcome == Outcome::Canceled {
+                end.body
+            } else if strange {
+                &end.body[..end.body.len().min(STRANGE_BYTES_MAX)]
+            } else {
+                &[]
             };
             self.journal.append(&Entry {
                 attempt: job.attempt,

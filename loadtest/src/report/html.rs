@@ -155,7 +155,7 @@ fn numbers(out: &mut String, report: &Report) {
     out.push_str("<h2>Latency</h2><p class=\"small\">From the moment a send was meant to leave to the end of its answer; \
         “until definite” includes retries. “Generator late by” is the harness's own share.</p>\
         <table><tr><th></th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th><th>count</th></tr>");
-    for (name, p) in &report.latency {
+    for (name, p) in report.latency.iter().filter(|(_, p)| p.n > 0) {
         put(
             out,
             format_args!(

@@ -1,1 +1,5 @@
-fn main() {}
+//! `floodgate-loadtest`; see `cli.rs`.
+
+fn main() -> std::process::ExitCode {
+    floodgate_loadtest::cli::main()
+}

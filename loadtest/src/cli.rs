@@ -1,0 +1,385 @@
+//! The command line: `run`, `audit`, `fire`.
+//!
+//! The last line on standard output is the verdict; the exit code agrees with it:
+//! 0 pass, 1 fail, 2 when the question could not be asked (bad scenario, no engine).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::{Api, ApiError};
+use crate::audit::{Memory, Verdict, audit};
+use crate::books::{Fetcher, Probe};
+use crate::client::Target;
+use crate::fire::{FireConfig, fire};
+use crate::journal::{Header, Journal};
+use crate::progress;
+use crate::report::{About, Report};
+use crate::run::run;
+use crate::scenario::{Overrides, Scenario};
+
+type Failure = Box<dyn std::error::Error>;
+
+#[derive(Parser)]
+#[command(
+    name = "floodgate-loadtest",
+    version,
+    about = "A stampede, and an audit of what it was told"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create the sale, send the scenario, audit, report.
+    Run(RunArgs),
+    /// Audit journals of earlier runs again.
+    Audit(AuditArgs),
+    /// Measure one URL: answers a second and percentiles, as JSON.
+    Fire(FireArgs),
+}
+
+#[derive(Args)]
+struct Engine {
+    /// The public API.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    target: String,
+    /// The admin API.
+    #[arg(long, default_value = "http://127.0.0.1:8081")]
+    admin: String,
+    /// File with the admin token.
+    #[arg(long)]
+    admin_token_file: Option<PathBuf>,
+    /// The admin token itself; better in the environment than on the command line.
+    #[arg(long, env = "FLOODGATE_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+    /// Allow targets that are not on this machine.
+    #[arg(long)]
+    allow_remote: bool,
+    /// Seconds the order store may take to catch up before the audit says so.
+    #[arg(long, default_value_t = 60)]
+    quiet_timeout: u64,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[arg(long)]
+    scenario: PathBuf,
+    #[command(flatten)]
+    engine: Engine,
+    /// Folder for report.json, report.html and the journal.
+    #[arg(long, default_value = "loadtest-report")]
+    report: PathBuf,
+    /// Where the journal goes; journal.fgj in the report's folder by default.
+    #[arg(long)]
+    journal: Option<PathBuf>,
+    /// Attack the sale that is there instead of creating it.
+    #[arg(long)]
+    no_create: bool,
+    /// Another id for the scenario's sale.
+    #[arg(long)]
+    sale_id: Option<String>,
+    /// Replace the phases by one constant rate (with --seconds).
+    #[arg(long)]
+    rate: Option<f64>,
+    #[arg(long)]
+    seconds: Option<f64>,
+    #[arg(long)]
+    connections: Option<u32>,
+    #[arg(long)]
+    seed: Option<u64>,
+    /// No line a second.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct AuditArgs {
+    /// Journals of one sale; may be given several times.
+    #[arg(long, required = true)]
+    journal: Vec<PathBuf>,
+    #[command(flatten)]
+    engine: Engine,
+    /// Print the whole verdict as JSON before the last line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct FireArgs {
+    url: String,
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// 'name: value'; {n} becomes a number of its own in every request.
+    #[arg(long = "header")]
+    headers: Vec<String>,
+    #[arg(long, default_value = "")]
+    body: String,
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+    /// Requests a second; without it, as fast as answers come.
+    #[arg(long)]
+    rate: Option<f64>,
+    #[arg(long, default_value_t = 0)]
+    first_n: u64,
+    #[arg(long)]
+    allow_remote: bool,
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return explain(&error),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run_scenario(&args).await,
+            Command::Audit(args) => audit_again(&args).await,
+            Command::Fire(args) => fire_once(&args).await,
+        }
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => explain(error.as_ref()),
+    }
+}
+
+fn explain(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("floodgate-loadtest: {error}");
+    ExitCode::from(2)
+}
+
+/// An engine that is killed and started again is awaited this long.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
+/// Time for the engine to open the sale before the first attempt.
+const LEAD: Duration = Duration::from_millis(1_000);
+
+impl Engine {
+    fn public(&self) -> Result<Target, Failure> {
+        Ok(Target::parse(&self.target, self.allow_remote)?)
+    }
+
+    fn apis(&self) -> Result<(Api, Api), Failure> {
+        let token = match &self.admin_token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| ApiError::Token {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+                Some(text.trim().to_owned())
+            }
+            None => self.admin_token.clone(),
+        };
+        let admin = Target::parse(&self.admin, self.allow_remote)?;
+        Ok((
+            Api::new(&self.public()?, None, ENGINE_PATIENCE),
+            Api::new(&admin, token, ENGINE_PATIENCE),
+        ))
+    }
+}
+
+async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
+    let overrides = Overrides {
+        rate: args.rate,
+        seconds: args.seconds,
+        connections: args.connections,
+        sale_id: args.sale_id.clone(),
+        seed: args.seed,
+    };
+    let scenario = Scenario::read(&args.scenario, &overrides)?;
+    let target = args.engine.public()?;
+    let (mut public, mut admin) = args.engine.apis()?;
+    std::fs::create_dir_all(&args.report)?;
+    let journal_path = args
+        .journal
+        .clone()
+        .unwrap_or_else(|| args.report.join("journal.fgj"));
+
+    let starts = Instant::now() + LEAD;
+    let started_at = jiff::Timestamp::now() + jiff::SignedDuration::try_from(LEAD)?;
+    if !args.no_create {
+        admin
+            .create_sale(&scenario.sale.to_json(started_at).to_string())
+            .await?;
+    }
+    public.look_at_sale(&scenario.plan.sale_id).await?;
+
+    let header = Header {
+        plan: crate::plan::Plan {
+            key_prefix: format!("{:x}-", started_at.as_millisecond()),
+            ..scenario.plan.clone()
+        },
+        attempts: scenario.pace.total() as u32,
+        started_unix_ms: started_at.as_millisecond(),
+        defined: (!args.no_create).then(|| scenario.sale.defined.clone()),
+    };
+    println!(
+        "sale {}: {} attempts in {:.1} s over {} connections to {}",
+        scenario.plan.sale_id,
+        scenario.pace.total(),
+        scenario.pace.seconds(),
+        scenario.connections,
+        args.engine.target
+    );
+    let ran = run(
+        &scenario,
+        &header,
+        &target,
+        &journal_path,
+        starts,
+        args.quiet,
+    )
+    .await?;
+    println!("{}", progress::table(&ran.stats, ran.seconds));
+
+    let audited = audit_files(
+        std::slice::from_ref(&ran.journal),
+        public,
+        admin,
+        &args.engine,
+    )
+    .await;
+    let about = About {
+        sale: scenario.plan.sale_id.clone(),
+        target: args.engine.target.clone(),
+        started_at: format!("{started_at:.0}"),
+        attempts: scenario.pace.total(),
+        connections: scenario.connections,
+        seed: scenario.plan.seed,
+    };
+    if let Ok(verdict) = &audited {
+        print_verdict(verdict);
+    }
+    let report = Report::new(about, &ran, audited.map_err(|error| error.to_string()));
+    let page = report.write(&args.report)?;
+    println!("report: {}", page.display());
+    println!("{}", report.verdict);
+    Ok(report.audit.is_some_and(|verdict| verdict.passed()))
+}
+
+async fn audit_again(args: &AuditArgs) -> Result<bool, Failure> {
+    let (public, admin) = args.engine.apis()?;
+    let verdict = audit_files(&args.journal, public, admin, &args.engine).await?;
+    print_verdict(&verdict);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&verdict)?);
+    }
+    println!("{}", verdict.line());
+    Ok(verdict.passed())
+}
+
+/// Books of a sale that still moves are fetched again; differences that stay are real.
+const FETCHES_MAX: usize = 4;
+const LOOKUPS: usize = 400;
+
+async fn audit_files(
+    paths: &[PathBuf],
+    public: Api,
+    admin: Api,
+    engine: &Engine,
+) -> Result<Verdict, Failure> {
+    let journals = paths
+        .iter()
+        .map(|path| Journal::read(Path::new(path)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = journals.first() else {
+        return Err("no journal given".into());
+    };
+    let sale_id = first.header.plan.sale_id.clone();
+    if let Some(other) = journals
+        .iter()
+        .find(|journal| journal.header.plan.sale_id != sale_id)
+    {
+        return Err(format!(
+            "journals of two sales: {sale_id} and {}",
+            other.header.plan.sale_id
+        )
+        .into());
+    }
+    let probes = probes(&journals);
+    let mut fetcher = Fetcher {
+        public,
+        admin,
+        sale_id,
+        quiet_timeout: Duration::from_secs(engine.quiet_timeout),
+    };
+    let mut n_fetched = 0;
+    loop {
+        let books = fetcher.fetch(&probes).await?;
+        let verdict = audit(&journals, &books);
+        n_fetched += 1;
+        let moved =
+            books.ledger_seq != books.sale.durable_seq || books.store_mark < books.sale.durable_seq;
+        if verdict.passed() || !moved || books.stuck.is_some() || n_fetched == FETCHES_MAX {
+            return Ok(verdict);
+        }
+    }
+}
+
+/// Wins to look up, spread evenly over all that were told.
+fn probes(journals: &[Journal]) -> Vec<Probe> {
+    let memory = Memory::told_only(journals);
+    let step = memory.len().div_ceil(LOOKUPS).max(1);
+    let told = memory.iter().step_by(step);
+    told.map(|told| Probe {
+        id: told.order.id,
+        user: journals[told.journal].header.plan.user_text(told.attempt),
+    })
+    .collect()
+}
+
+fn print_verdict(verdict: &Verdict) {
+    println!(
+        "audit: {} sends, {} wins told, {} orders, {} units live of {} opened, {} wins looked up",
+        verdict.sends,
+        verdict.told_wins,
+        verdict.orders,
+        verdict.live_units,
+        verdict.opened_units,
+        verdict.lookups
+    );
+    for note in &verdict.notes {
+        println!("note: {note}");
+    }
+    for finding in &verdict.findings {
+        println!(
+            "{} is broken, {} times:",
+            finding.promise.name(),
+            finding.count
+        );
+        for evidence in &finding.evidence {
+            println!("  {evidence}");
+        }
+    }
+}
+
+async fn fire_once(args: &FireArgs) -> Result<bool, Failure> {
+    let config = FireConfig {
+        target: Target::parse(&args.url, args.allow_remote)?,
+        method: args.method.clone(),
+        headers: args.headers.clone(),
+        body: args.body.clone(),
+        connections: args.connections,
+        seconds: args.seconds,
+        warmup_seconds: args.warmup,
+        rate: args.rate,
+        first_n: args.first_n,
+        answer_timeout: Duration::from_secs(10),
+    };
+    let report = fire(&config).await?;
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(report.answers > 0)
+}

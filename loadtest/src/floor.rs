@@ -1,0 +1,513 @@
+//! The shop floor: which send is due next, and what follows from an answer.
+//!
+//! One lock, held for well under a microsecond, never across an await. Sends
+//! come from the schedule and from a bounded heap of follow-ups (double clicks,
+//! retries, reused keys, cancels); the earlier one goes first. A scheduled send
+//! that could not start in time is dropped and counted, never sent late in
+//! silence. When the heap is full a buyer gives up, and that is counted too.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::task::Waker;
+
+use crate::answer::{Meaning, Outcome, order_id};
+use crate::buyer::{self, Next, Patience};
+use crate::journal::{Act, Entry, Writer};
+use crate::pace::Pace;
+use crate::plan::{Behaviour, Plan, Variant};
+use crate::stats::Stats;
+
+/// One send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Job {
+    /// When it is meant to leave; latency counts from here.
+    pub intended_us: u64,
+    pub attempt: u32,
+    pub step: Step,
+    pub n_tries: u32,
+    /// When the first try of this step was meant to leave.
+    pub since_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    Buy,
+    /// The second click of a double click.
+    Click,
+    BuyOther,
+    Cancel,
+}
+
+impl Step {
+    pub fn act(self) -> Act {
+        match self {
+            Self::Buy | Self::Click => Act::Buy(Variant::First),
+            Self::BuyOther => Act::Buy(Variant::Other),
+            Self::Cancel => Act::Cancel,
+        }
+    }
+}
+
+pub enum Take {
+    Job(Job),
+    Wait,
+    Finished,
+}
+
+/// How a send ended, with what the journal keeps of it.
+pub struct End<'a> {
+    /// None: it could not be sent.
+    pub outcome: Option<Outcome>,
+    pub status: u16,
+    pub retry_after_s: Option<u32>,
+    pub body: &'a [u8],
+}
+
+/// Enough of an answer outside the contract to see what it was.
+const STRANGE_BYTES_MAX: usize = 300;
+
+pub struct Floor {
+    plan: Plan,
+    pace: Pace,
+    patience: Patience,
+    drop_after_us: u64,
+    pending_max: usize,
+    next: u32,
+    next_due_us: u64,
+    end: u32,
+    pending: BinaryHeap<Reverse<Job>>,
+    n_busy: usize,
+    idle: VecDeque<(usize, Waker)>,
+    parked: Vec<bool>,
+    won_ids: HashMap<u32, String>,
+    pub stats: Stats,
+    pub journal: Writer,
+}
+
+impl Floor {
+    pub fn new(scenario: &crate::scenario::Scenario, plan: Plan, journal: Writer) -> Self {
+        Self {
+            plan,
+            pace: scenario.pace.clone(),
+            patience: scenario.patience,
+            drop_after_us: scenario.drop_after.as_micros() as u64,
+            pending_max: scenario.pending_max,
+            next: 0,
+            next_due_us: scenario.pace.due_us(0),
+            end: scenario.pace.total() as u32,
+            pending: BinaryHeap::new(),
+            n_busy: 0,
+            idle: VecDeque::new(),
+            parked: vec![false; scenario.connections],
+            won_ids: HashMap::new(),
+            stats: Stats::default(),
+            journal,
+        }
+    }
+
+    pub fn n_pending(&self) -> usize {
+        self.pending.len() + self.n_busy
+    }
+
+    pub fn n_started(&self) -> u32 {
+        self.next
+    }
+
+    /// The next send that is due, if a line is free for it.
+    pub fn take(&mut self, now_us: u64) -> Take {
+        loop {
+            let pending_us = self
+                .pending
+                .peek()
+                .map_or(u64::MAX, |Reverse(job)| job.intended_us);
+            let scheduled_us = if self.next < self.end {
+                self.next_due_us
+            } else {
+                u64::MAX
+            };
+            let due_us = pending_us.min(scheduled_us);
+            if due_us == u64::MAX && self.n_busy == 0 {
+                self.wake_all();
+                return Take::Finished;
+            }
+            if due_us > now_us {
+                return Take::Wait;
+            }
+            let job = if pending_us <= scheduled_us {
+                let Some(Reverse(job)) = self.pending.pop() else {
+                    return Take::Wait;
+                };
+                job
+            } else {
+                let attempt = self.next;
+                self.next += 1;
+                self.next_due_us = self.pace.due_us(u64::from(self.next));
+                if now_us - due_us > self.drop_after_us {
+                    self.stats.dropped(1, now_us);
+                    continue;
+                }
+                self.start(attempt, due_us)
+            };
+            self.n_busy += 1;
+            self.stats.sends += 1;
+            self.stats.lateness.record(now_us - job.intended_us);
+            self.wake_if_due(now_us);
+            return Take::Job(job);
+        }
+    }
+
+    fn start(&mut self, attempt: u32, due_us: u64) -> Job {
+        let job = Job {
+            intended_us: due_us,
+            attempt,
+            step: Step::Buy,
+            n_tries: 0,
+            since_us: due_us,
+        };
+        if self.plan.behaviour(attempt) == Behaviour::DoubleClick {
+            self.follow(
+                attempt,
+                Step::Click,
+                due_us + 1_000 * self.plan.jitter_ms(attempt, 1, 30),
+            );
+        }
+        job
+    }
+
+    /// The buyer's own cut comes once, on the first send.
+    pub fn cuts(&self, job: &Job) -> bool {
+        job.step == Step::Buy
+            && job.n_tries == 0
+            && self.plan.behaviour(job.attempt) == Behaviour::CutAndRetry
+    }
+
+    /// Books the end of a send and decides what follows.
+    pub fn book(&mut self, job: Job, end: &End<'_>, sent_us: u64, now_us: u64) {
+        self.n_busy -= 1;
+        if let Some(outcome) = end.outcome {
+            self.stats.answered(outcome, job.intended_us, now_us);
+            let strange = matches!(
+                outcome,
+                Outcome::Unexpected | Outcome::ServerError | Outcome::Unreadable
+            );
+            let evidence = if outcome.meaning() == Meaning::Win || outcome == Outcome::Canceled {
+                end.body
+            } else if strange {
+                &end.body[..end.body.len().min(STRANGE_BYTES_MAX)]
+            } else {
+                &[]
+            };
+            self.journal.append(&Entry {
+                attempt: job.attempt,
+                act: job.step.act(),
+                outcome,
+                status: end.status,
+                sent_us,
+                took_us: u32::try_from(now_us - sent_us).unwrap_or(u32::MAX),
+                body: evidence,
+            });
+        } else {
+            self.stats.connect_failures += 1;
+        }
+        let jitter_ms = self
+            .plan
+            .jitter_ms(job.attempt, 2 + u64::from(job.n_tries), 20);
+        let waited_ms = now_us.saturating_sub(job.since_us) / 1_000;
+        match buyer::next(
+            end.outcome,
+            job.n_tries,
+            waited_ms,
+            end.retry_after_s,
+            jitter_ms,
+            self.patience,
+        ) {
+            Next::Settled => self.settled(job, end, now_us),
+            Next::Again { after_ms } => {
+                let again = Job {
+                    intended_us: now_us + after_ms * 1_000,
+                    n_tries: job.n_tries + 1,
+                    ..job
+                };
+                self.push(again);
+            }
+            Next::GiveUp => self.stats.gave_up += 1,
+        }
+        self.wake_if_due(now_us);
+    }
+
+    fn settled(&mut self, job: Job, end: &End<'_>, now_us: u64) {
+        match job.step {
+            Step::Buy => {}
+            Step::Cancel => {
+                self.won_ids.remove(&job.attempt);
+                return;
+            }
+            Step::Click | Step::BuyOther => return,
+        }
+        self.stats
+            .settled
+            .record(now_us.saturating_sub(job.since_us));
+        let won = end
+            .outcome
+            .is_some_and(|outcome| outcome.meaning() == Meaning::Win);
+        match self.plan.behaviour(job.attempt) {
+            Behaviour::ReuseKey => {
+                self.follow(
+                    job.attempt,
+                    Step::BuyOther,
+                    now_us + 1_000 * self.plan.jitter_ms(job.attempt, 1, 50),
+                );
+            }
+            Behaviour::Cancel if won => {
+                if let Some(id) = order_id(end.body) {
+                    self.won_ids.insert(job.attempt, id.to_owned());
+                    self.follow(
+                        job.attempt,
+                        Step::Cancel,
+                        now_us + 1_000 * self.plan.jitter_ms(job.attempt, 1, 500),
+                    );
+                }
+            }
+            Behaviour::Once
+            | Behaviour::DoubleClick
+            | Behaviour::CutAndRetry
+            | Behaviour::Cancel => {}
+        }
+    }
+
+    /// The order a cancel is about.
+    pub fn won_id(&self, attempt: u32) -> Option<String> {
+        self.won_ids.get(&attempt).cloned()
+    }
+
+    fn follow(&mut self, attempt: u32, step: Step, at_us: u64) {
+        self.push(Job {
+            intended_us: at_us,
+            attempt,
+            step,
+            n_tries: 0,
+            since_us: at_us,
+        });
+    }
+
+    fn push(&mut self, job: Job) {
+        if self.pending.len() < self.pending_max {
+            self.pending.push(Reverse(job));
+        } else {
+            self.stats.gave_up += 1;
+        }
+    }
+
+    /// Nothing new starts; what waits is given up, what is under way is awaited.
+    pub fn stop(&mut self) {
+        self.end = self.next;
+        self.stats.gave_up += self.pending.len() as u64;
+        self.pending.clear();
+        if self.n_busy == 0 {
+            self.wake_all();
+        }
+    }
+
+    pub fn park(&mut self, line: usize, waker: &Waker) {
+        if !self.parked[line] {
+            self.parked[line] = true;
+            self.idle.push_back((line, waker.clone()));
+        }
+    }
+
+    /// Wakes one line; it wakes the next one if more is due.
+    pub fn wake_if_due(&mut self, now_us: u64) {
+        let pending_us = self
+            .pending
+            .peek()
+            .map_or(u64::MAX, |Reverse(job)| job.intended_us);
+        let scheduled_us = if self.next < self.end {
+            self.next_due_us
+        } else {
+            u64::MAX
+        };
+        let finished = pending_us == u64::MAX && scheduled_us == u64::MAX && self.n_busy == 0;
+        if (pending_us.min(scheduled_us) <= now_us || finished)
+            && let Some((line, waker)) = self.idle.pop_front()
+        {
+            self.parked[line] = false;
+            waker.wake();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        for (line, waker) in self.idle.drain(..) {
+            self.parked[line] = false;
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::journal::{Header, Journal};
+    use crate::scenario::{Overrides, Scenario};
+
+    const SCENARIO: &str = r#"
+        dropAfterMs = 1000
+        outageSeconds = 10
+        pendingMax = 2
+        [sale]
+        id = "tea"
+        [[sale.skus]]
+        id = "green"
+        priceCent = 450
+        currency = "EUR"
+        units = 5
+        [[phases]]
+        kind = "constant"
+        rate = 10.0
+        seconds = 1.0
+        [mix]
+    "#;
+
+    struct World {
+        floor: Floor,
+        folder: tempfile::TempDir,
+    }
+
+    fn world(mix: &str) -> World {
+        let scenario = Scenario::parse(&format!("{SCENARIO}{mix}"), &Overrides::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            key_prefix: "k-".into(),
+            ..scenario.plan.clone()
+        };
+        let header = Header {
+            plan: plan.clone(),
+            attempts: 10,
+            started_unix_ms: 0,
+            defined: None,
+        };
+        let journal = Writer::create(&folder.path().join("journal"), &header).unwrap();
+        World {
+            floor: Floor::new(&scenario, plan, journal),
+            folder,
+        }
+    }
+
+    impl World {
+        fn job(&mut self, now_us: u64) -> Job {
+            match self.floor.take(now_us) {
+                Take::Job(job) => job,
+                Take::Wait | Take::Finished => panic!("nothing is due at {now_us}"),
+            }
+        }
+
+        fn answer(&mut self, job: Job, outcome: Option<Outcome>, body: &[u8], now_us: u64) {
+            let end = End {
+                outcome,
+                status: 200,
+                retry_after_s: None,
+                body,
+            };
+            self.floor.book(job, &end, job.intended_us, now_us);
+        }
+    }
+
+    #[test]
+    fn sends_leave_when_due_and_late_ones_are_dropped_not_hidden() {
+        let mut world = world("");
+        assert_eq!(world.job(0).attempt, 0);
+        assert!(matches!(world.floor.take(99_999), Take::Wait));
+        // Attempts 1 and 2 were due at 0.1 and 0.2 s; 3 at 0.3 s is just in time.
+        let job = world.job(1_300_000);
+        assert_eq!(
+            (job.attempt, job.intended_us, world.floor.stats.dropped),
+            (3, 300_000, 2)
+        );
+    }
+
+    #[test]
+    fn the_second_click_has_the_same_key_and_does_not_wait_for_the_first() {
+        let mut world = world("doubleClickShare = 1.0");
+        let (first, second) = (world.job(0), world.job(40_000));
+        assert_eq!((first.attempt, second.attempt), (0, 0));
+        assert_eq!((first.step, second.step), (Step::Buy, Step::Click));
+    }
+
+    #[test]
+    fn unknown_outcomes_are_tried_again_with_patience_that_ends() {
+        let mut world = world("");
+        let job = world.job(0);
+        world.answer(job, Some(Outcome::Cut), b"", 1_000);
+        let again = world.job(90_000);
+        assert_eq!((again.attempt, again.n_tries, again.since_us), (0, 1, 0));
+        world.answer(again, None, b"", 9_999_999);
+        assert_eq!(
+            (
+                world.floor.stats.gave_up,
+                world.floor.stats.connect_failures
+            ),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn a_winner_cancels_the_order_that_was_won() {
+        let mut world = world("cancelShare = 1.0");
+        let job = world.job(0);
+        world.answer(job, Some(Outcome::Won), br#"{"orderId":"the-id"}"#, 1_000);
+        let cancel = loop {
+            let job = world.job(900_000);
+            if job.step == Step::Cancel {
+                break job;
+            }
+        };
+        assert_eq!(
+            (cancel.attempt, world.floor.won_id(0)),
+            (0, Some("the-id".into()))
+        );
+    }
+
+    #[test]
+    fn follow_ups_beyond_the_bound_are_given_up_and_counted() {
+        let mut world = world("");
+        for i in 0..4 {
+            let job = world.job(i * 100_000);
+            world.answer(job, Some(Outcome::TimedOut), b"", i * 100_000);
+            // Keep the retries from coming due before the next attempt.
+            world.floor.pending = world
+                .floor
+                .pending
+                .drain()
+                .map(|Reverse(job)| {
+                    Reverse(Job {
+                        intended_us: 5_000_000,
+                        ..job
+                    })
+                })
+                .collect();
+        }
+        assert_eq!(
+            (world.floor.pending.len(), world.floor.stats.gave_up),
+            (2, 2)
+        );
+    }
+
+    #[test]
+    fn a_stopped_floor_finishes_and_its_journal_has_every_answer() {
+        let mut world = world("");
+        let job = world.job(0);
+        world.floor.stop();
+        assert!(matches!(world.floor.take(9_000_000), Take::Wait));
+        world.answer(job, Some(Outcome::SoldOut), b"", 2_000);
+        assert!(matches!(world.floor.take(9_000_000), Take::Finished));
+        let journal = Journal::read(&world.floor.journal.finish().unwrap()).unwrap();
+        assert_eq!(
+            journal
+                .entries()
+                .map(|entry| entry.outcome)
+                .collect::<Vec<_>>(),
+            [Outcome::SoldOut]
+        );
+        drop(world.folder);
+    }
+}

@@ -1,0 +1,23 @@
+//! A load harness for Floodgate that is a stranger to it: only HTTP, own wire
+//! structs. It sends an open-model stampede, keeps a journal of every answer, and
+//! afterwards proves or refutes the promises P1-P4 and P6-P8 from that journal
+//! and the public and admin APIs.
+
+pub mod answer;
+pub mod api;
+pub mod audit;
+pub mod books;
+pub mod buyer;
+pub mod cli;
+pub mod client;
+pub mod fire;
+pub mod floor;
+pub mod journal;
+pub mod pace;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod stats;
+pub mod wire;

@@ -1,1 +1,12 @@
-fn main() {}
+//! The `floodgate` binary; everything is in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Fail points exist only in test builds; there FAILPOINTS drives them.
+    let _scenario = fail::FailScenario::setup();
+    floodgate_engine::cli::main()
+}

@@ -5,7 +5,7 @@
 mod checked;
 mod raw;
 
-pub use checked::{AuthMode, Config, HttpConfig, Overrides};
+pub use checked::{AdminToken, AuthMode, Config, HttpConfig, Overrides};
 
 /// Names file, key, value and what is allowed.
 #[derive(Debug, thiserror::Error)]

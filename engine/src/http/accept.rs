@@ -55,6 +55,11 @@ impl Listener {
     }
 }
 
+/// Resolves when told to stop, or when whoever could tell is gone.
+async fn told_to(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 /// Serves until `stop` says so, then lets requests under way finish, at most `grace`.
 pub async fn serve<S, F>(listener: Listener, service: S, mut stop: watch::Receiver<bool>, grace: Duration)
 where
@@ -70,11 +75,11 @@ where
                 Ok(place) => place,
                 Err(_) => break,
             },
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = told_to(&mut stop) => break,
         };
         let accepted = tokio::select! {
             accepted = listener.socket.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = told_to(&mut stop) => break,
         };
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -102,12 +107,13 @@ where
                 .serve_connection(TokioIo::new(socket), serve);
             tokio::pin!(connection);
             // Errors here are the client's: cut lines and broken requests.
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                _ = stop.wait_for(|stop| *stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
+            let stopped = tokio::select! {
+                _ = connection.as_mut() => false,
+                () = told_to(&mut stop) => true,
+            };
+            if stopped {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
             }
         });
     }

@@ -48,10 +48,6 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub fn segments(&self) -> Vec<&str> {
-        self.path.split('/').skip(1).collect()
-    }
-
     /// The whole body, within its limits of size and time.
     pub async fn body(&mut self) -> Result<Bytes, Problem> {
         let Some(body) = self.body.take() else { return Ok(Bytes::new()) };

@@ -1,0 +1,237 @@
+//! The engine put together: stages are built bottom-up and stopped top-down.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use floodgate_ledger::{BatchLimits, Ledger, LedgerConfig, LedgerMetrics};
+use prometheus::{IntGaugeVec, Opts, Registry};
+use tokio::sync::watch;
+
+use crate::config::{AdminToken, Config};
+use crate::domain::ids::NodeNo;
+use crate::domain::time::{Clock, UnixMs};
+use crate::http::{self, Admin, HttpMetrics, Listener, Public};
+use crate::reconcile::{ReconcileMetrics, Reconciler};
+use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
+use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
+use crate::stream::{OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig};
+
+/// One node owns all buckets for now.
+const NODE: u16 = 0;
+/// Requests under way when the engine is told to stop have this long.
+const GRACE: Duration = Duration::from_secs(10);
+/// Audits do not need many connections.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Where the engine listens, once it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Wall time at the start, monotonic from there: a clock that jumps while the
+/// engine runs closes no pay window early.
+struct SystemClock {
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMs {
+        let run = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        UnixMs(self.started_ms.saturating_add(run))
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Arc::new(SystemClock {
+        started: Instant::now(),
+        started_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// Runs the engine until `stop` resolves or the ledger fails. `started` is told
+/// the addresses once requests are taken.
+pub async fn run(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    started: impl FnOnce(Addresses),
+) -> Result<(), String> {
+    let registry = Registry::new();
+    let text = |e: prometheus::Error| format!("register metrics: {e}");
+    build_info(&registry).map_err(text)?;
+
+    // Sockets first: a port in use should be told before anything is opened.
+    let public_socket = Listener::bind(config.http.listen, config.http.connections_max)?;
+    let admin_socket = Listener::bind(config.http.admin_listen, ADMIN_CONNECTIONS)?;
+    let addresses = Addresses {
+        public: public_socket.address().map_err(|e| e.to_string())?,
+        admin: admin_socket.address().map_err(|e| e.to_string())?,
+    };
+
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|e| format!("create the data folder {}: {e}", config.data_dir.display()))?;
+    let ledger = open_ledger(&config, &registry)?;
+    let token = match &config.http.admin_token {
+        Some(token) => token.clone(),
+        None => own_token(&config.data_dir)?,
+    };
+    let store: Arc<dyn OrderStore> = Arc::new(
+        SqliteStore::open(&config.data_dir.join("orders.sqlite")).map_err(|e| format!("open the order store: {e}"))?,
+    );
+    let host = EmbeddedHost::start(&EmbeddedConfig { shards: config.shards, ..EmbeddedConfig::default() })?;
+
+    let selling = Selling::recover(SellingParts {
+        ledger: ledger.clone(),
+        host: Arc::new(host),
+        clock: clock(),
+        metrics: SaleMetrics::register(&registry).map_err(text)?,
+        node: NodeNo(NODE),
+        under_way_max: config.under_way_max,
+        answer_max: config.answer_max,
+    })
+    .await
+    .map_err(|e| e.to_string())?;
+    for sale in &config.sales {
+        open_configured(&selling, sale).await?;
+    }
+    let lease = tokio::spawn(Arc::clone(&selling).keep_lease());
+
+    let stream = StreamWorker::start(
+        ledger.clone(),
+        Arc::clone(&store),
+        WorkerConfig { node: NODE, ..WorkerConfig::default() },
+        StreamMetrics::register(&registry).map_err(text)?,
+    )
+    .map_err(|e| format!("start the stream: {e}"))?;
+    let stream = Arc::new(stream);
+    let reconciler = Arc::new(Reconciler {
+        selling: Arc::clone(&selling),
+        store: Arc::clone(&store),
+        node: NODE,
+        metrics: ReconcileMetrics::register(&registry).map_err(text)?,
+    });
+    let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));
+
+    let ready = Arc::new(AtomicBool::new(true));
+    let (stop_http, stopping) = watch::channel(false);
+    let (stop_admin, stopping_admin) = watch::channel(false);
+    let run_id = u32::try_from(ledger.incarnation() & 0xFFFF_FFFF).unwrap_or(0);
+    let public = Arc::new(Public::new(
+        Arc::clone(&selling),
+        config.http.clone(),
+        HttpMetrics::register(&registry).map_err(text)?,
+        Arc::clone(&ready),
+        run_id,
+    ));
+    let admin = Arc::new(Admin {
+        selling: Arc::clone(&selling),
+        store,
+        stream: Arc::clone(&stream),
+        reconciler,
+        registry,
+        token,
+        node: NODE,
+        ready: Arc::clone(&ready),
+    });
+    let serving = tokio::spawn(http::serve(
+        public_socket,
+        move |request, peer| Arc::clone(&public).handle(request, peer),
+        stopping,
+        GRACE,
+    ));
+    let serving_admin = tokio::spawn(http::serve(
+        admin_socket,
+        move |request, peer| Arc::clone(&admin).handle(request, peer),
+        stopping_admin,
+        Duration::from_secs(1),
+    ));
+    tracing::info!(public = %addresses.public, admin = %addresses.admin, "floodgate is open");
+    started(addresses);
+
+    let failed = ledger.failed();
+    let verdict = tokio::select! {
+        () = stop => Ok(()),
+        failure = failed => Err(format!("the ledger is shut: {}", failure.why)),
+    };
+    ready.store(false, Ordering::Relaxed);
+    if verdict.is_err() {
+        // Nothing more can be promised: what is under way must not be answered.
+        return verdict;
+    }
+    tracing::info!("stopping: no new connections, requests under way finish");
+    let _ = stop_http.send(true);
+    let _ = serving.await;
+    reconciling.abort();
+    lease.abort();
+    selling.stop().await;
+    let _ = stop_admin.send(true);
+    let _ = serving_admin.await;
+    if let Some(stream) = Arc::into_inner(stream) {
+        stream.stop();
+    }
+    drop(selling);
+    tokio::task::spawn_blocking(move || ledger.close()).await.map_err(|e| e.to_string())?;
+    tracing::info!("stopped");
+    verdict
+}
+
+fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
+    let info = IntGaugeVec::new(Opts::new("floodgate_build_info", "Always 1; what is running"), &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    registry.register(Box::new(info))
+}
+
+fn open_ledger(config: &Config, registry: &Registry) -> Result<Ledger, String> {
+    let mut ledger = LedgerConfig::new(config.data_dir.join("ledger"));
+    ledger.batch = BatchLimits { records_max: config.batch_records_max, ..ledger.batch };
+    ledger.queue_records_max = config.queue_records_max;
+    let metrics = LedgerMetrics::default();
+    metrics.register(registry).map_err(|e| format!("register metrics: {e}"))?;
+    ledger.metrics = metrics;
+    Ledger::open(ledger).map_err(|e| format!("open the ledger: {e}"))
+}
+
+async fn open_configured(selling: &Selling, sale: &crate::domain::sale::Sale) -> Result<(), String> {
+    match selling.create(sale.clone()).await.map_err(|e| e.to_string())? {
+        Created::New(_) | Created::Same(_) => Ok(()),
+        Created::Different(fields) => Err(format!(
+            "sale {}: the configuration changes a sale that exists: {}; give the new sale a new id",
+            sale.id,
+            fields.join("; ")
+        )),
+        Created::Refused(why) => Err(format!("sale {}: {why}", sale.id)),
+    }
+}
+
+/// A token of our own making, for its owner's eyes only, kept over restarts.
+fn own_token(data_dir: &Path) -> Result<AdminToken, String> {
+    let path = data_dir.join("admin-token");
+    let context = |what: &str, e: std::io::Error| format!("{what} {}: {e}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= 16 => return Ok(AdminToken::new(text.trim())),
+        Ok(_) => return Err(format!("{}: has fewer than 16 characters; delete it to get a new one", path.display())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(context("read", e)),
+    }
+    let mut random = [0_u8; 24];
+    getrandom::fill(&mut random).map_err(|e| format!("draw an admin token: {e}"))?;
+    let token: String = random.iter().map(|b| format!("{b:02x}")).collect();
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| context("create", e))?;
+    writeln!(file, "{token}").map_err(|e| context("write", e))?;
+    tracing::info!(path = %path.display(), "wrote an admin token");
+    Ok(AdminToken::new(token))
+}

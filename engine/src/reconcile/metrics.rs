@@ -1,0 +1,103 @@
+//! Stock as the SRE sees it. SKU labels for the first 200 of a sale; what comes
+//! after is summed under `_rest`, so that a large sale cannot flood Prometheus.
+
+use prometheus::{Gauge, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::{SaleReport, SkuReport, seconds};
+use crate::domain::time::UnixMs;
+
+const SKUS_SHOWN: usize = 200;
+
+#[derive(Clone)]
+pub struct ReconcileMetrics {
+    units: IntGaugeVec,
+    drift: IntGaugeVec,
+    oversold: IntGaugeVec,
+    waiting: IntGaugeVec,
+    pub differences: IntCounterVec,
+    last_success: Gauge,
+}
+
+impl ReconcileMetrics {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let metrics = Self {
+            units: gauges("floodgate_stock_units", "Units by state", &["sale", "sku", "state"])?,
+            drift: gauges(
+                "floodgate_stock_drift_units",
+                "Units that two tellings of the stock count differently",
+                &["sale", "sku", "between"],
+            )?,
+            oversold: gauges("floodgate_oversold_units", "Live units beyond what was opened", &["sale", "sku"])?,
+            waiting: gauges("floodgate_waiting", "Requests that wait for a token", &["sale"])?,
+            differences: IntCounterVec::new(
+                Opts::new("floodgate_reconcile_differences_total", "Differences found, by kind"),
+                &["kind"],
+            )?,
+            last_success: Gauge::new(
+                "floodgate_reconcile_last_success_timestamp_seconds",
+                "When everything last added up",
+            )?,
+        };
+        registry.register(Box::new(metrics.units.clone()))?;
+        registry.register(Box::new(metrics.drift.clone()))?;
+        registry.register(Box::new(metrics.oversold.clone()))?;
+        registry.register(Box::new(metrics.waiting.clone()))?;
+        registry.register(Box::new(metrics.differences.clone()))?;
+        registry.register(Box::new(metrics.last_success.clone()))?;
+        for kind in ["host_ledger", "ledger_store", "oversold"] {
+            metrics.differences.with_label_values(&[kind]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub fn succeeded(&self, now: UnixMs) {
+        self.last_success.set(seconds(now));
+    }
+
+    pub fn show(&self, report: &SaleReport, n_waiting: usize) {
+        let sale = report.sale_id.as_str();
+        self.waiting.with_label_values(&[sale]).set(n_waiting.cast_signed() as i64);
+        let (shown, rest) = report.skus.split_at(report.skus.len().min(SKUS_SHOWN));
+        for sku in shown {
+            self.show_sku(sale, sku);
+        }
+        if !rest.is_empty() {
+            let sum = |f: fn(&SkuReport) -> u64| rest.iter().map(f).sum();
+            self.show_sku(
+                sale,
+                &SkuReport {
+                    sku_id: "_rest".into(),
+                    opened: sum(|s| s.opened),
+                    available: sum(|s| s.available),
+                    held: sum(|s| s.held),
+                    sold: sum(|s| s.sold),
+                    withdrawn: sum(|s| s.withdrawn),
+                    transfer: sum(|s| s.transfer),
+                    oversold: sum(|s| s.oversold),
+                    drift_host_ledger: sum(|s| s.drift_host_ledger),
+                    drift_ledger_store: sum(|s| s.drift_ledger_store),
+                },
+            );
+        }
+    }
+
+    fn show_sku(&self, sale: &str, sku: &SkuReport) {
+        let id = sku.sku_id.as_str();
+        let states = [
+            ("opened", sku.opened),
+            ("available", sku.available),
+            ("held", sku.held),
+            ("sold", sku.sold),
+            ("withdrawn", sku.withdrawn),
+            ("transfer", sku.transfer),
+        ];
+        for (state, units) in states {
+            self.units.with_label_values(&[sale, id, state]).set(units.cast_signed());
+        }
+        for (between, units) in [("host_ledger", sku.drift_host_ledger), ("ledger_store", sku.drift_ledger_store)] {
+            self.drift.with_label_values(&[sale, id, between]).set(units.cast_signed());
+        }
+        self.oversold.with_label_values(&[sale, id]).set(sku.oversold.cast_signed());
+    }
+}

@@ -1,0 +1,152 @@
+//! The reconciler: does the stock still add up? All the time, and on demand.
+//!
+//! It compares three tellings of the same sale: the stock host's counters and
+//! the ledger's facts, taken at one place in each bucket's call order, and the
+//! order store, read with its mark. It repairs nothing; on oversell it stops the
+//! sale at once, because that is the one thing no repair can take back.
+
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use self::metrics::ReconcileMetrics;
+use crate::domain::time::UnixMs;
+use crate::sale::{LiveSale, Selling};
+use crate::stream::OrderStore;
+
+/// What one pass found in one sale.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SaleReport {
+    pub sale_id: String,
+    pub skus: Vec<SkuReport>,
+    /// Whether the store was at the ledger's tip, so that it could be compared.
+    pub store_compared: bool,
+    pub differences: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SkuReport {
+    pub sku_id: String,
+    pub opened: u64,
+    pub available: u64,
+    pub held: u64,
+    pub sold: u64,
+    pub withdrawn: u64,
+    pub transfer: u64,
+    pub oversold: u64,
+    pub drift_host_ledger: u64,
+    pub drift_ledger_store: u64,
+}
+
+pub struct Reconciler {
+    pub selling: Arc<Selling>,
+    pub store: Arc<dyn OrderStore>,
+    pub node: u16,
+    pub metrics: ReconcileMetrics,
+}
+
+impl Reconciler {
+    /// Runs until the runtime ends.
+    pub async fn run(self: Arc<Self>, every: Duration) {
+        loop {
+            self.pass().await;
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    pub async fn pass(self: &Arc<Self>) -> Vec<SaleReport> {
+        let mut reports = Vec::new();
+        let mut clean = true;
+        for live in self.selling.sales().values() {
+            let report = self.look_at(live).await;
+            clean &= report.differences.is_empty();
+            for difference in &report.differences {
+                tracing::error!(sale = report.sale_id, difference, "the stock does not add up");
+            }
+            self.metrics.show(&report, live.n_waiting());
+            reports.push(report);
+        }
+        if clean {
+            self.metrics.succeeded(self.selling.clock().now());
+        }
+        reports.sort_by(|a, b| a.sale_id.cmp(&b.sale_id));
+        reports
+    }
+
+    async fn look_at(self: &Arc<Self>, live: &Arc<LiveSale>) -> SaleReport {
+        let sale = live.sale();
+        let tip_before = self.selling.ledger().tip().seq;
+        let audits = self.selling.audit(live).await;
+        let mut differences = Vec::new();
+        if audits.len() != usize::from(sale.buckets) {
+            differences.push(format!("{} of {} buckets answered the audit", audits.len(), sale.buckets));
+        }
+        for audit in audits.iter().filter(|a| !a.is_equal()) {
+            differences.push(format!("bucket {}: the host says {:?}, the ledger's facts are {:?} with {} live orders",
+                audit.bucket.0, audit.host, audit.facts, audit.n_live));
+            self.metrics.differences.with_label_values(&["host_ledger"]).inc();
+        }
+        let store = self.store_counts(live).await;
+        // Only a store that stood at the ledger's tip before and after the audit
+        // was asked about the same orders.
+        let tip_after = self.selling.ledger().tip().seq;
+        let compared = store.as_ref().filter(|(_, seq)| *seq == tip_before.0 && tip_before == tip_after);
+        let mut skus = Vec::new();
+        for (at, sku) in sale.skus.iter().enumerate() {
+            let sum = |f: fn(&crate::sale::Line) -> u64| audits.iter().map(|a| f(&a.facts[at])).sum::<u64>();
+            let (allotted, held, sold, withdrawn) =
+                (sum(|l| l.allotted), sum(|l| l.held), sum(|l| l.sold), sum(|l| l.withdrawn));
+            let oversold = (held + sold).saturating_sub(live.opened(at) - withdrawn.min(live.opened(at)));
+            if oversold > 0 {
+                live.set_broken(true);
+                differences.push(format!("SKU {}: {oversold} units sold that were never opened", sku.id));
+                self.metrics.differences.with_label_values(&["oversold"]).inc();
+            }
+            let drift_ledger_store = compared.map_or(0, |(counts, _)| {
+                let found = counts.iter().find(|c| c.sku == sku.id.as_str());
+                held.abs_diff(found.map_or(0, |c| c.held)) + sold.abs_diff(found.map_or(0, |c| c.sold))
+            });
+            if drift_ledger_store > 0 {
+                differences.push(format!("SKU {}: ledger and order store differ by {drift_ledger_store} units", sku.id));
+                self.metrics.differences.with_label_values(&["ledger_store"]).inc();
+            }
+            skus.push(SkuReport {
+                sku_id: sku.id.to_string(),
+                opened: live.opened(at),
+                available: allotted.saturating_sub(held + sold + withdrawn),
+                held,
+                sold,
+                withdrawn,
+                // Units between two buckets; with one bucket there are none.
+                transfer: live.opened(at).saturating_sub(allotted),
+                oversold,
+                drift_host_ledger: audits.iter().map(|a| a.drift()[at]).sum(),
+                drift_ledger_store,
+            });
+        }
+        SaleReport { sale_id: sale.id.to_string(), skus, store_compared: compared.is_some(), differences }
+    }
+
+    async fn store_counts(self: &Arc<Self>, live: &Arc<LiveSale>) -> Option<(Vec<crate::stream::StockCount>, u64)> {
+        let (me, live) = (Arc::clone(self), Arc::clone(live));
+        let read = tokio::task::spawn_blocking(move || me.store.stock_counts(me.node, &live.sale().id)).await;
+        match read {
+            Ok(Ok((counts, mark))) => Some((counts, mark.map_or(0, |m| m.seq.0))),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "read the order store's counts");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// For tests and metrics: seconds since the epoch.
+fn seconds(at: UnixMs) -> f64 {
+    at.0 as f64 / 1_000.0
+}

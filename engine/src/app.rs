@@ -51,7 +51,9 @@ impl Clock for SystemClock {
 }
 
 fn clock() -> Arc<dyn Clock> {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Arc::new(SystemClock {
         started: Instant::now(),
         started_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
@@ -85,9 +87,13 @@ pub async fn run(
         None => own_token(&config.data_dir)?,
     };
     let store: Arc<dyn OrderStore> = Arc::new(
-        SqliteStore::open(&config.data_dir.join("orders.sqlite")).map_err(|e| format!("open the order store: {e}"))?,
+        SqliteStore::open(&config.data_dir.join("orders.sqlite"))
+            .map_err(|e| format!("open the order store: {e}"))?,
     );
-    let host = EmbeddedHost::start(&EmbeddedConfig { shards: config.shards, ..EmbeddedConfig::default() })?;
+    let host = EmbeddedHost::start(&EmbeddedConfig {
+        shards: config.shards,
+        ..EmbeddedConfig::default()
+    })?;
 
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
@@ -108,7 +114,10 @@ pub async fn run(
     let stream = StreamWorker::start(
         ledger.clone(),
         Arc::clone(&store),
-        WorkerConfig { node: NODE, ..WorkerConfig::default() },
+        WorkerConfig {
+            node: NODE,
+            ..WorkerConfig::default()
+        },
         StreamMetrics::register(&registry).map_err(text)?,
     )
     .map_err(|e| format!("start the stream: {e}"))?;
@@ -179,29 +188,46 @@ pub async fn run(
         stream.stop();
     }
     drop(selling);
-    tokio::task::spawn_blocking(move || ledger.close()).await.map_err(|e| e.to_string())?;
+    tokio::task::spawn_blocking(move || ledger.close())
+        .await
+        .map_err(|e| e.to_string())?;
     tracing::info!("stopped");
     verdict
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
-    let info = IntGaugeVec::new(Opts::new("floodgate_build_info", "Always 1; what is running"), &["version"])?;
+    let info = IntGaugeVec::new(
+        Opts::new("floodgate_build_info", "Always 1; what is running"),
+        &["version"],
+    )?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(info))
 }
 
 fn open_ledger(config: &Config, registry: &Registry) -> Result<Ledger, String> {
     let mut ledger = LedgerConfig::new(config.data_dir.join("ledger"));
-    ledger.batch = BatchLimits { records_max: config.batch_records_max, ..ledger.batch };
+    ledger.batch = BatchLimits {
+        records_max: config.batch_records_max,
+        ..ledger.batch
+    };
     ledger.queue_records_max = config.queue_records_max;
     let metrics = LedgerMetrics::default();
-    metrics.register(registry).map_err(|e| format!("register metrics: {e}"))?;
+    metrics
+        .register(registry)
+        .map_err(|e| format!("register metrics: {e}"))?;
     ledger.metrics = metrics;
     Ledger::open(ledger).map_err(|e| format!("open the ledger: {e}"))
 }
 
-async fn open_configured(selling: &Selling, sale: &crate::domain::sale::Sale) -> Result<(), String> {
-    match selling.create(sale.clone()).await.map_err(|e| e.to_string())? {
+async fn open_configured(
+    selling: &Selling,
+    sale: &crate::domain::sale::Sale,
+) -> Result<(), String> {
+    match selling
+        .create(sale.clone())
+        .await
+        .map_err(|e| e.to_string())?
+    {
         Created::New(_) | Created::Same(_) => Ok(()),
         Created::Different(fields) => Err(format!(
             "sale {}: the configuration changes a sale that exists: {}; give the new sale a new id",
@@ -218,7 +244,12 @@ fn own_token(data_dir: &Path) -> Result<AdminToken, String> {
     let context = |what: &str, e: std::io::Error| format!("{what} {}: {e}", path.display());
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= 16 => return Ok(AdminToken::new(text.trim())),
-        Ok(_) => return Err(format!("{}: has fewer than 16 characters; delete it to get a new one", path.display())),
+        Ok(_) => {
+            return Err(format!(
+                "{}: has fewer than 16 characters; delete it to get a new one",
+                path.display()
+            ));
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(context("read", e)),
     }

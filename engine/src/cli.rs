@@ -9,7 +9,11 @@ use crate::app;
 use crate::config::{Config, Overrides};
 
 #[derive(Parser)]
-#[command(name = "floodgate", version, about = "A flash-sale edge engine: never oversells, never takes back a win")]
+#[command(
+    name = "floodgate",
+    version,
+    about = "A flash-sale edge engine: never oversells, never takes back a win"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,7 +42,12 @@ struct Serve {
     #[arg(long, env = "FLOODGATE_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Bearer token of the admin listener; only from the environment
-    #[arg(long, env = "FLOODGATE_ADMIN_TOKEN", hide_env_values = true, hide = true)]
+    #[arg(
+        long,
+        env = "FLOODGATE_ADMIN_TOKEN",
+        hide_env_values = true,
+        hide = true
+    )]
     admin_token: Option<String>,
 }
 
@@ -47,7 +56,8 @@ impl Serve {
         let (file, text) = match &self.config {
             Some(path) => (
                 path.display().to_string(),
-                std::fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?,
+                std::fs::read_to_string(path)
+                    .map_err(|e| format!("read {}: {e}", path.display()))?,
             ),
             None => ("built-in defaults".to_owned(), String::new()),
         };
@@ -64,7 +74,12 @@ impl Serve {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(args) => args.config().map(|config| {
-            println!("ok: {} sales, public on {}, admin on {}", config.sales.len(), config.http.listen, config.http.admin_listen);
+            println!(
+                "ok: {} sales, public on {}, admin on {}",
+                config.sales.len(),
+                config.http.listen,
+                config.http.admin_listen
+            );
         }),
         Command::Serve(args) => args.config().and_then(serve),
     };
@@ -80,7 +95,12 @@ pub fn main() -> ExitCode {
 fn serve(config: Config) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -88,7 +108,10 @@ fn serve(config: Config) -> Result<(), String> {
     let outcome = runtime.block_on(async {
         let stop = stop_signal()?;
         app::run(config, stop, |at| {
-            println!("floodgate: public http://{}  admin http://{}", at.public, at.admin);
+            println!(
+                "floodgate: public http://{}  admin http://{}",
+                at.public, at.admin
+            );
         })
         .await
     });
@@ -101,7 +124,10 @@ fn serve(config: Config) -> Result<(), String> {
 fn stop_signal() -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|e| format!("listen for signals: {e}"));
-    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     Ok(async move {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         tokio::spawn(async move {

@@ -4,13 +4,13 @@
 //! guard) → ledger → 201; `stream` carries what the ledger holds to the order
 //! store. Imports go down only; `tests/tidy.rs` holds that.
 
+pub mod admission;
 pub mod app;
 pub mod cli;
+pub mod config;
+pub mod domain;
 pub mod http;
 pub mod reconcile;
 pub mod sale;
-pub mod admission;
-pub mod stream;
 pub mod stock;
-pub mod config;
-pub mod domain;
+pub mod stream;

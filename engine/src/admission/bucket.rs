@@ -32,12 +32,18 @@ impl TokenBucket {
     /// `rate` tokens a second, at most `burst` at once; both at least 1.
     pub fn new(rate: u32, burst: u32) -> Self {
         let interval = 1_000_000_000 / u64::from(rate.max(1));
-        Self { interval, burst: interval * u64::from(burst.max(1)), next_at: 0 }
+        Self {
+            interval,
+            burst: interval * u64::from(burst.max(1)),
+            next_at: 0,
+        }
     }
 
     /// From here on another rate; places already given keep their time.
     pub fn change(&mut self, rate: u32, burst: u32) {
-        let Self { interval, burst, .. } = Self::new(rate, burst);
+        let Self {
+            interval, burst, ..
+        } = Self::new(rate, burst);
         (self.interval, self.burst) = (interval, burst);
     }
 
@@ -51,7 +57,11 @@ impl TokenBucket {
             return Pass::TooLong(wait);
         }
         self.next_at = arrival + self.interval;
-        if wait.is_zero() { Pass::Now } else { Pass::After(wait) }
+        if wait.is_zero() {
+            Pass::Now
+        } else {
+            Pass::After(wait)
+        }
     }
 }
 
@@ -66,10 +76,22 @@ mod tests {
     fn a_burst_then_the_rate() {
         let mut bucket = TokenBucket::new(10, 3);
         let none = Duration::ZERO;
-        assert_eq!((0..4).map(|_| bucket.take(0, none)).filter(|p| *p == Pass::Now).count(), 3);
-        assert_eq!(bucket.take(0, none), Pass::TooLong(Duration::from_millis(100)));
+        assert_eq!(
+            (0..4)
+                .map(|_| bucket.take(0, none))
+                .filter(|p| *p == Pass::Now)
+                .count(),
+            3
+        );
+        assert_eq!(
+            bucket.take(0, none),
+            Pass::TooLong(Duration::from_millis(100))
+        );
         assert_eq!(bucket.take(SECOND / 10, none), Pass::Now);
-        assert_eq!(bucket.take(SECOND / 10, none), Pass::TooLong(Duration::from_millis(100)));
+        assert_eq!(
+            bucket.take(SECOND / 10, none),
+            Pass::TooLong(Duration::from_millis(100))
+        );
     }
 
     #[test]
@@ -77,10 +99,23 @@ mod tests {
         let mut bucket = TokenBucket::new(10, 1);
         let second = Duration::from_secs(1);
         assert_eq!(bucket.take(0, second), Pass::Now);
-        assert_eq!(bucket.take(0, second), Pass::After(Duration::from_millis(100)));
-        assert_eq!(bucket.take(0, second), Pass::After(Duration::from_millis(200)));
-        assert_eq!(bucket.take(0, Duration::from_millis(200)), Pass::TooLong(Duration::from_millis(300)));
-        assert_eq!(bucket.take(0, second), Pass::After(Duration::from_millis(300)), "no token was lost");
+        assert_eq!(
+            bucket.take(0, second),
+            Pass::After(Duration::from_millis(100))
+        );
+        assert_eq!(
+            bucket.take(0, second),
+            Pass::After(Duration::from_millis(200))
+        );
+        assert_eq!(
+            bucket.take(0, Duration::from_millis(200)),
+            Pass::TooLong(Duration::from_millis(300))
+        );
+        assert_eq!(
+            bucket.take(0, second),
+            Pass::After(Duration::from_millis(300)),
+            "no token was lost"
+        );
     }
 
     proptest! {

@@ -51,7 +51,9 @@ pub enum Shed {
 impl Shed {
     pub fn retry_after(self) -> Duration {
         match self {
-            Self::Throttled { retry_after } | Self::QueueFull { retry_after } | Self::Busy { retry_after } => retry_after,
+            Self::Throttled { retry_after }
+            | Self::QueueFull { retry_after }
+            | Self::Busy { retry_after } => retry_after,
         }
     }
 
@@ -93,19 +95,30 @@ impl Gate {
     pub async fn admit<T>(&self, call: T) -> Result<Admitted<T>, Shed> {
         // The place first: a token spent on a request that finds no place is lost.
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Err(Shed::Busy { retry_after: Duration::from_secs(1) });
+            return Err(Shed::Busy {
+                retry_after: Duration::from_secs(1),
+            });
         };
         let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let in_line = self.line.try_acquire();
-        let wait_max = if in_line.is_ok() { self.limits.wait_max } else { Duration::ZERO };
+        let wait_max = if in_line.is_ok() {
+            self.limits.wait_max
+        } else {
+            Duration::ZERO
+        };
         let pass = self.bucket.lock().take(now, wait_max);
         match pass {
             Pass::Now => {}
             Pass::After(wait) => tokio::time::sleep(wait).await,
-            Pass::TooLong(retry_after) if in_line.is_ok() => return Err(Shed::Throttled { retry_after }),
+            Pass::TooLong(retry_after) if in_line.is_ok() => {
+                return Err(Shed::Throttled { retry_after });
+            }
             Pass::TooLong(retry_after) => return Err(Shed::QueueFull { retry_after }),
         }
-        Ok(Admitted { call, _place: place })
+        Ok(Admitted {
+            call,
+            _place: place,
+        })
     }
 }
 
@@ -114,7 +127,13 @@ mod tests {
     use super::*;
 
     fn limits() -> GateLimits {
-        GateLimits { rate: 10, burst: 1, queue_max: 2, wait_max: Duration::from_secs(5), under_way_max: 100 }
+        GateLimits {
+            rate: 10,
+            burst: 1,
+            queue_max: 2,
+            wait_max: Duration::from_secs(5),
+            under_way_max: 100,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -125,9 +144,7 @@ mod tests {
         let waiting: Vec<_> = (0..2)
             .map(|_| {
                 let gate = Arc::clone(&gate);
-                tokio::spawn(async move {
-                    gate.admit(()).await.map(|_| start.elapsed())
-                })
+                tokio::spawn(async move { gate.admit(()).await.map(|_| start.elapsed()) })
             })
             .collect();
         tokio::task::yield_now().await;
@@ -143,7 +160,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn places_are_given_back_with_the_answer() {
-        let gate = Gate::new(GateLimits { under_way_max: 1, rate: 1_000, burst: 1_000, ..limits() });
+        let gate = Gate::new(GateLimits {
+            under_way_max: 1,
+            rate: 1_000,
+            burst: 1_000,
+            ..limits()
+        });
         let first = gate.admit(()).await.expect("room");
         assert!(matches!(gate.admit(()).await, Err(Shed::Busy { .. })));
         drop(first);

@@ -83,31 +83,56 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn fail<T>(&self, key: impl Into<String>, problem: impl Into<String>) -> Result<T, ConfigError> {
-        Err(ConfigError::Value { file: self.file.to_owned(), key: key.into(), problem: problem.into() })
+    fn fail<T>(
+        &self,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Result<T, ConfigError> {
+        Err(ConfigError::Value {
+            file: self.file.to_owned(),
+            key: key.into(),
+            problem: problem.into(),
+        })
     }
 
     fn range(&self, key: &str, value: u32, low: u32, high: u32) -> Result<u32, ConfigError> {
         if value < low || value > high {
-            return self.fail(key, format!("{value} is out of range; allowed are {low} to {high}"));
+            return self.fail(
+                key,
+                format!("{value} is out of range; allowed are {low} to {high}"),
+            );
         }
         Ok(value)
     }
 
     fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-        text.parse()
-            .or_else(|_| self.fail(key, format!("{text:?} is not an address and port such as 127.0.0.1:8080")))
+        text.parse().or_else(|_| {
+            self.fail(
+                key,
+                format!("{text:?} is not an address and port such as 127.0.0.1:8080"),
+            )
+        })
     }
 
     fn check(&self, raw: RawConfig, over: &Overrides) -> Result<Config, ConfigError> {
-        let listen = self.address("http.listen", over.http_listen.as_ref().unwrap_or(&raw.http.listen))?;
-        let admin_listen =
-            self.address("http.admin_listen", over.admin_listen.as_ref().unwrap_or(&raw.http.admin_listen))?;
+        let listen = self.address(
+            "http.listen",
+            over.http_listen.as_ref().unwrap_or(&raw.http.listen),
+        )?;
+        let admin_listen = self.address(
+            "http.admin_listen",
+            over.admin_listen.as_ref().unwrap_or(&raw.http.admin_listen),
+        )?;
         if listen == admin_listen && listen.port() != 0 {
-            return self.fail("http.admin_listen", format!("{admin_listen} is http.listen too; they must differ"));
+            return self.fail(
+                "http.admin_listen",
+                format!("{admin_listen} is http.listen too; they must differ"),
+            );
         }
         for (i, origin) in raw.http.origins.iter().enumerate() {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let host = origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"));
             if host.is_none_or(|h| h.is_empty() || h.contains('/')) {
                 return self.fail(
                     format!("http.origins[{i}]"),
@@ -117,9 +142,14 @@ impl Checker<'_> {
         }
         let mut sales: Vec<Sale> = Vec::new();
         for (i, raw) in raw.sales.iter().enumerate() {
-            let sale = raw.check().or_else(|e| self.fail(format!("sales[{i}].{}", e.field), e.problem))?;
+            let sale = raw
+                .check()
+                .or_else(|e| self.fail(format!("sales[{i}].{}", e.field), e.problem))?;
             if sales.iter().any(|s| s.id == sale.id) {
-                return self.fail(format!("sales[{i}].id"), format!("the sale {} stands there twice", sale.id));
+                return self.fail(
+                    format!("sales[{i}].id"),
+                    format!("the sale {} stands there twice", sale.id),
+                );
             }
             sales.push(sale);
         }
@@ -130,17 +160,45 @@ impl Checker<'_> {
                 admin_listen,
                 auth: self.auth(&raw, listen)?,
                 origins: raw.http.origins.clone(),
-                connections_max: self.range("http.connections_max", raw.http.connections_max, 1, 1_000_000)? as usize,
+                connections_max: self.range(
+                    "http.connections_max",
+                    raw.http.connections_max,
+                    1,
+                    1_000_000,
+                )? as usize,
                 admin_token: self.admin_token(&raw, over)?,
             },
-            data_dir: over.data_dir.clone().unwrap_or_else(|| raw.data.dir.clone().into()),
+            data_dir: over
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| raw.data.dir.clone().into()),
             shards: self.range("stock.shards", raw.stock.shards, 1, 256)? as usize,
-            batch_records_max: self.range("ledger.batch_records_max", raw.ledger.batch_records_max, 512, 65_536)? as usize,
-            queue_records_max: self.range("ledger.queue_records_max", raw.ledger.queue_records_max, 1_024, 1_048_576)?
-                as usize,
-            under_way_max: self.range("limits.under_way_max", raw.limits.under_way_max, 1, 1_000_000)?,
+            batch_records_max: self.range(
+                "ledger.batch_records_max",
+                raw.ledger.batch_records_max,
+                512,
+                65_536,
+            )? as usize,
+            queue_records_max: self.range(
+                "ledger.queue_records_max",
+                raw.ledger.queue_records_max,
+                1_024,
+                1_048_576,
+            )? as usize,
+            under_way_max: self.range(
+                "limits.under_way_max",
+                raw.limits.under_way_max,
+                1,
+                1_000_000,
+            )?,
             answer_max: ms(self.range("limits.answer_ms", raw.limits.answer_ms, 100, 60_000)?),
-            reconcile_every: ms(1_000 * self.range("limits.reconcile_seconds", raw.limits.reconcile_seconds, 1, 3_600)?),
+            reconcile_every: ms(1_000
+                * self.range(
+                    "limits.reconcile_seconds",
+                    raw.limits.reconcile_seconds,
+                    1,
+                    3_600,
+                )?),
             sales,
         })
     }
@@ -151,8 +209,10 @@ impl Checker<'_> {
                 if !listen.ip().is_loopback() && !raw.auth.demo_on_any_address {
                     return self.fail(
                         "auth.mode",
-                        format!("\"demo\" lets anyone be anyone, and {listen} is not loopback; \
-                                 set auth.demo_on_any_address = true if that is meant"),
+                        format!(
+                            "\"demo\" lets anyone be anyone, and {listen} is not loopback; \
+                                 set auth.demo_on_any_address = true if that is meant"
+                        ),
                     );
                 }
                 Ok(AuthMode::Demo)
@@ -161,16 +221,26 @@ impl Checker<'_> {
                 let mut trusted_peers = Vec::new();
                 for (i, peer) in raw.auth.trusted_peers.iter().enumerate() {
                     trusted_peers.push(peer.parse().or_else(|_| {
-                        self.fail(format!("auth.trusted_peers[{i}]"), format!("{peer:?} is not an IP address"))
+                        self.fail(
+                            format!("auth.trusted_peers[{i}]"),
+                            format!("{peer:?} is not an IP address"),
+                        )
                     })?);
                 }
                 Ok(AuthMode::Header { trusted_peers })
             }
-            other => self.fail("auth.mode", format!("{other:?} is not known; allowed are \"header\" and \"demo\"")),
+            other => self.fail(
+                "auth.mode",
+                format!("{other:?} is not known; allowed are \"header\" and \"demo\""),
+            ),
         }
     }
 
-    fn admin_token(&self, raw: &RawConfig, over: &Overrides) -> Result<Option<AdminToken>, ConfigError> {
+    fn admin_token(
+        &self,
+        raw: &RawConfig,
+        over: &Overrides,
+    ) -> Result<Option<AdminToken>, ConfigError> {
         let token = match (&over.admin_token, &raw.http.admin_token_file) {
             (Some(token), _) => token.clone(),
             (None, Some(path)) => std::fs::read_to_string(path)
@@ -179,7 +249,10 @@ impl Checker<'_> {
         };
         let token = token.trim();
         if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return self.fail("admin token", "allowed are 16 or more printable ASCII characters without spaces");
+            return self.fail(
+                "admin token",
+                "allowed are 16 or more printable ASCII characters without spaces",
+            );
         }
         Ok(Some(AdminToken::new(token)))
     }
@@ -190,20 +263,28 @@ mod tests {
     use super::*;
 
     fn problem(text: &str) -> String {
-        Config::parse("f.toml", text, &Overrides::default()).expect_err(text).to_string()
+        Config::parse("f.toml", text, &Overrides::default())
+            .expect_err(text)
+            .to_string()
     }
 
     #[test]
     fn an_empty_file_is_a_safe_engine() {
-        let config = Config::parse("f.toml", "", &Overrides::default()).expect("defaults are valid");
-        assert!(config.http.listen.ip().is_loopback() && config.http.admin_listen.ip().is_loopback());
+        let config =
+            Config::parse("f.toml", "", &Overrides::default()).expect("defaults are valid");
+        assert!(
+            config.http.listen.ip().is_loopback() && config.http.admin_listen.ip().is_loopback()
+        );
         assert!(matches!(config.http.auth, AuthMode::Header { .. }));
     }
 
     #[test]
     fn unknown_keys_name_the_nearest_known_one() {
         let text = problem("[http]\nlisen = \"127.0.0.1:1\"\n");
-        assert!(text.contains("unknown field `lisen`") && text.contains("did you mean `listen`?"), "{text}");
+        assert!(
+            text.contains("unknown field `lisen`") && text.contains("did you mean `listen`?"),
+            "{text}"
+        );
         assert!(text.contains("line 2"), "{text}");
     }
 
@@ -226,7 +307,8 @@ mod tests {
             admin_token: Some("0123456789abcdef".into()),
             ..Overrides::default()
         };
-        let config = Config::parse("f.toml", "[http]\nlisten = \"127.0.0.1:1\"", &over).expect("valid");
+        let config =
+            Config::parse("f.toml", "[http]\nlisten = \"127.0.0.1:1\"", &over).expect("valid");
         assert_eq!(config.http.listen.port(), 9_999);
         assert!(!format!("{config:?}").contains("0123456789abcdef"));
     }

@@ -13,5 +13,9 @@ pub enum ConfigError {
     #[error("{file}: {problem}")]
     File { file: String, problem: String },
     #[error("{file}: {key}: {problem}")]
-    Value { file: String, key: String, problem: String },
+    Value {
+        file: String,
+        key: String,
+        problem: String,
+    },
 }

@@ -49,7 +49,11 @@ pub struct RawAuth {
 
 impl Default for RawAuth {
     fn default() -> Self {
-        Self { mode: "header".into(), trusted_peers: vec!["127.0.0.1".into()], demo_on_any_address: false }
+        Self {
+            mode: "header".into(),
+            trusted_peers: vec!["127.0.0.1".into()],
+            demo_on_any_address: false,
+        }
     }
 }
 
@@ -61,7 +65,9 @@ pub struct RawData {
 
 impl Default for RawData {
     fn default() -> Self {
-        Self { dir: "./data".into() }
+        Self {
+            dir: "./data".into(),
+        }
     }
 }
 
@@ -86,7 +92,10 @@ pub struct RawLedger {
 
 impl Default for RawLedger {
     fn default() -> Self {
-        Self { batch_records_max: 4_096, queue_records_max: 16_384 }
+        Self {
+            batch_records_max: 4_096,
+            queue_records_max: 16_384,
+        }
     }
 }
 
@@ -100,7 +109,11 @@ pub struct RawLimits {
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { under_way_max: 16_384, answer_ms: 5_000, reconcile_seconds: 5 }
+        Self {
+            under_way_max: 16_384,
+            answer_ms: 5_000,
+            reconcile_seconds: 5,
+        }
     }
 }
 
@@ -110,7 +123,10 @@ pub fn parse(file: &str, text: &str) -> Result<RawConfig, ConfigError> {
         if let Some(near) = nearest(error.message()) {
             problem.push_str(&format!("\ndid you mean `{near}`?"));
         }
-        ConfigError::File { file: file.to_owned(), problem }
+        ConfigError::File {
+            file: file.to_owned(),
+            problem,
+        }
     })
 }
 

@@ -47,7 +47,10 @@ impl Listener {
             TcpListener::from_std(socket.into())
         };
         let socket = bind().map_err(|e| format!("listen on {address}: {e}"))?;
-        Ok(Self { socket, connections_max })
+        Ok(Self {
+            socket,
+            connections_max,
+        })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
@@ -61,8 +64,12 @@ async fn told_to(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Serves until `stop` says so, then lets requests under way finish, at most `grace`.
-pub async fn serve<S, F>(listener: Listener, service: S, mut stop: watch::Receiver<bool>, grace: Duration)
-where
+pub async fn serve<S, F>(
+    listener: Listener,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+    grace: Duration,
+) where
     S: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -120,7 +127,10 @@ where
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finish).await.is_err() {
-        tracing::warn!(n = connections.len(), "connections cut at the end of the grace time");
+        tracing::warn!(
+            n = connections.len(),
+            "connections cut at the end of the grace time"
+        );
         connections.shutdown().await;
     }
 }

@@ -49,7 +49,10 @@ struct Call {
 
 impl Call {
     fn query(&self, name: &str) -> Option<&str> {
-        self.query.as_deref()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        self.query
+            .as_deref()?
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
@@ -62,7 +65,11 @@ fn no_sale() -> Problem {
 }
 
 impl Admin {
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, _peer: IpAddr) -> Response<Body> {
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        _peer: IpAddr,
+    ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let path = head.uri.path().to_owned();
         let call = Call {
@@ -83,7 +90,9 @@ impl Admin {
         let post = call.method == Method::POST;
         match segments.as_slice() {
             ["livez"] if get => return Ok(text(StatusCode::OK, "alive\n")),
-            ["readyz"] if get => return Ok(self.readyz(call.query.as_deref().is_some_and(|q| q.contains("verbose")))),
+            ["readyz"] if get => {
+                return Ok(self.readyz(call.query.as_deref().is_some_and(|q| q.contains("verbose"))));
+            }
             ["metrics"] if get => return self.metrics(),
             ["livez" | "readyz" | "metrics"] => return Err(method_not_allowed("GET, HEAD")),
             _ => {}
@@ -92,22 +101,32 @@ impl Admin {
             return Err(Problem::new(Code::NotFound, "no call has this path"));
         }
         if !auth::bearer_matches(&call.headers, self.token.reveal()) {
-            return Err(Problem::new(Code::Unauthenticated, "send Authorization: Bearer with the admin token"));
+            return Err(Problem::new(
+                Code::Unauthenticated,
+                "send Authorization: Bearer with the admin token",
+            ));
         }
         match segments.as_slice() {
             ["admin", "v1", "sales"] if post => self.create(call).await,
             ["admin", "v1", "sales"] if get => Ok(self.list()),
             ["admin", "v1", "sales", id] if get => self.show(id).await,
-            ["admin", "v1", "sales", id, "pause"] if post => self.switch(id, |s| Switches { paused: true, ..s }).await,
-            ["admin", "v1", "sales", id, "resume"] if post => self.switch(id, |s| Switches { paused: false, ..s }).await,
-            ["admin", "v1", "sales", id, "end"] if post => self.switch(id, |s| Switches { ended: true, ..s }).await,
+            ["admin", "v1", "sales", id, "pause"] if post => {
+                self.switch(id, |s| Switches { paused: true, ..s }).await
+            }
+            ["admin", "v1", "sales", id, "resume"] if post => {
+                self.switch(id, |s| Switches { paused: false, ..s }).await
+            }
+            ["admin", "v1", "sales", id, "end"] if post => {
+                self.switch(id, |s| Switches { ended: true, ..s }).await
+            }
             ["admin", "v1", "sales", id, "orders"] if get => self.orders(id, &call).await,
             ["admin", "v1", "reconcile"] if post => Ok(self.reconcile().await),
             ["admin", "v1", "sales"] => Err(method_not_allowed("GET, HEAD, POST")),
-            ["admin", "v1", "sales", _] | ["admin", "v1", "sales", _, "orders"] => Err(method_not_allowed("GET, HEAD")),
-            ["admin", "v1", "sales", _, "pause" | "resume" | "end"] | ["admin", "v1", "reconcile"] => {
-                Err(method_not_allowed("POST"))
+            ["admin", "v1", "sales", _] | ["admin", "v1", "sales", _, "orders"] => {
+                Err(method_not_allowed("GET, HEAD"))
             }
+            ["admin", "v1", "sales", _, "pause" | "resume" | "end"]
+            | ["admin", "v1", "reconcile"] => Err(method_not_allowed("POST")),
             _ => Err(Problem::new(Code::NotFound, "no call has this path")),
         }
     }
@@ -115,9 +134,19 @@ impl Admin {
     fn readyz(&self, verbose: bool) -> Reply {
         let mut lines = Vec::new();
         let mut ready = self.ready.load(Ordering::Relaxed);
-        lines.push(format!("engine: {}", if ready { "ready" } else { "starting or stopping" }));
+        lines.push(format!(
+            "engine: {}",
+            if ready {
+                "ready"
+            } else {
+                "starting or stopping"
+            }
+        ));
         match self.selling.ledger().failure() {
-            None => lines.push(format!("ledger: ok, record {}", self.selling.ledger().tip().seq.0)),
+            None => lines.push(format!(
+                "ledger: ok, record {}",
+                self.selling.ledger().tip().seq.0
+            )),
             Some(failure) => {
                 ready = false;
                 lines.push(format!("ledger: shut: {}", failure.why));
@@ -132,11 +161,22 @@ impl Admin {
         for live in self.selling.sales().values() {
             if live.is_broken() {
                 ready = false;
-                lines.push(format!("sale {}: selling stopped, the stock does not add up", live.sale().id));
+                lines.push(format!(
+                    "sale {}: selling stopped, the stock does not add up",
+                    live.sale().id
+                ));
             }
         }
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = if verbose { lines.join("\n") } else { (if ready { "ready" } else { "not ready" }).to_owned() };
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        let body = if verbose {
+            lines.join("\n")
+        } else {
+            (if ready { "ready" } else { "not ready" }).to_owned()
+        };
         text(status, format!("{body}\n"))
     }
 
@@ -145,19 +185,38 @@ impl Admin {
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut body)
             .map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
-        Ok(Reply::bytes(StatusCode::OK, "text/plain; version=0.0.4", body.into()))
+        Ok(Reply::bytes(
+            StatusCode::OK,
+            "text/plain; version=0.0.4",
+            body.into(),
+        ))
     }
 
     async fn create(&self, call: Call) -> Result<Reply, Problem> {
-        let body = tokio::time::timeout(BODY_TIME_MAX, Limited::new(call.body, BODY_BYTES_MAX).collect())
+        let body = tokio::time::timeout(
+            BODY_TIME_MAX,
+            Limited::new(call.body, BODY_BYTES_MAX).collect(),
+        )
+        .await
+        .map_err(|_| Problem::new(Code::RequestTimeout, "the body did not arrive in time"))?
+        .map_err(|_| {
+            Problem::new(
+                Code::BodyTooLarge,
+                format!("allowed are {BODY_BYTES_MAX} bytes"),
+            )
+        })?
+        .to_bytes();
+        let raw: RawSale = serde_json::from_slice(&body)
+            .map_err(|e| Problem::new(Code::MalformedBody, e.to_string()))?;
+        let sale = raw
+            .check()
+            .map_err(|e| Problem::new(Code::InvalidField, e.to_string()))?;
+        match self
+            .selling
+            .create(sale)
             .await
-            .map_err(|_| Problem::new(Code::RequestTimeout, "the body did not arrive in time"))?
-            .map_err(|_| Problem::new(Code::BodyTooLarge, format!("allowed are {BODY_BYTES_MAX} bytes")))?
-            .to_bytes();
-        let raw: RawSale =
-            serde_json::from_slice(&body).map_err(|e| Problem::new(Code::MalformedBody, e.to_string()))?;
-        let sale = raw.check().map_err(|e| Problem::new(Code::InvalidField, e.to_string()))?;
-        match self.selling.create(sale).await.map_err(|e| Problem::new(Code::Internal, e.to_string()))? {
+            .map_err(|e| Problem::new(Code::Internal, e.to_string()))?
+        {
             Created::New(live) => Ok(Reply::json(StatusCode::CREATED, &self.out(&live))),
             Created::Same(live) => Ok(Reply::json(StatusCode::OK, &self.out(&live))),
             Created::Different(fields) => Err(Problem::new(Code::SaleExists, fields.join("; "))),
@@ -176,7 +235,12 @@ impl Admin {
         struct Sales {
             sales: Vec<SaleOut>,
         }
-        let mut sales: Vec<SaleOut> = self.selling.sales().values().map(|live| self.out(live)).collect();
+        let mut sales: Vec<SaleOut> = self
+            .selling
+            .sales()
+            .values()
+            .map(|live| self.out(live))
+            .collect();
         sales.sort_by(|a, b| a.id.cmp(&b.id));
         Reply::json(StatusCode::OK, &Sales { sales })
     }
@@ -187,7 +251,9 @@ impl Admin {
         let audits = self.selling.audit(&live).await;
         let mut out = self.out(&live);
         for (at, sku) in out.skus.iter_mut().enumerate() {
-            let sum = |f: fn(&crate::sale::Line) -> u64| audits.iter().map(|a| f(&a.facts[at])).sum::<u64>();
+            let sum = |f: fn(&crate::sale::Line) -> u64| {
+                audits.iter().map(|a| f(&a.facts[at])).sum::<u64>()
+            };
             let allotted = sum(|l| l.allotted);
             sku.stock = Some(StockOut {
                 opened: live.opened(at),
@@ -201,7 +267,11 @@ impl Admin {
         Ok(Reply::json(StatusCode::OK, &out))
     }
 
-    async fn switch(&self, id: &str, change: impl FnOnce(Switches) -> Switches) -> Result<Reply, Problem> {
+    async fn switch(
+        &self,
+        id: &str,
+        change: impl FnOnce(Switches) -> Switches,
+    ) -> Result<Reply, Problem> {
         match self.selling.switch(id, change).await {
             Switched::Done(live) => Ok(Reply::json(StatusCode::OK, &self.out(&live))),
             Switched::Missing => Err(no_sale()),
@@ -219,7 +289,14 @@ impl Admin {
         }
         let sales = self.reconciler.pass().await;
         let detail: Vec<String> = sales.iter().flat_map(|s| s.differences.clone()).collect();
-        Reply::json(StatusCode::OK, &Out { differences: detail.len(), sales, detail })
+        Reply::json(
+            StatusCode::OK,
+            &Out {
+                differences: detail.len(),
+                sales,
+                detail,
+            },
+        )
     }
 
     async fn orders(&self, id: &str, call: &Call) -> Result<Reply, Problem> {
@@ -231,12 +308,14 @@ impl Admin {
             seq: u64,
         }
         let live = self.selling.sale(id).ok_or_else(no_sale)?;
-        let field = |name: &str, what: String| Problem::new(Code::InvalidField, format!("{name}: {what}"));
+        let field =
+            |name: &str, what: String| Problem::new(Code::InvalidField, format!("{name}: {what}"));
         let after = match call.query("cursor") {
             None | Some("") => None,
-            Some(text) => {
-                Some(OrderId::parse(text).ok_or_else(|| field("cursor", "not one that a page gave".into()))?)
-            }
+            Some(text) => Some(
+                OrderId::parse(text)
+                    .ok_or_else(|| field("cursor", "not one that a page gave".into()))?,
+            ),
         };
         let limit = match call.query("limit") {
             None => 1_000,
@@ -252,29 +331,49 @@ impl Admin {
         match from {
             "ledger" => {
                 let selling = Arc::clone(&self.selling);
-                let page = tokio::task::spawn_blocking(move || selling.orders_page(&sale, after, limit))
-                    .await
-                    .map_err(|e| internal(e.to_string()))?
-                    .map_err(|e| internal(e.to_string()))?;
-                Ok(Reply::json(StatusCode::OK, &Page {
-                    orders: page.orders.iter().map(|o| AuditOrderOut::of(o, None)).collect(),
-                    next_cursor: page.next.map(|id| id.to_string()),
-                    seq: page.durable_seq,
-                }))
+                let page =
+                    tokio::task::spawn_blocking(move || selling.orders_page(&sale, after, limit))
+                        .await
+                        .map_err(|e| internal(e.to_string()))?
+                        .map_err(|e| internal(e.to_string()))?;
+                Ok(Reply::json(
+                    StatusCode::OK,
+                    &Page {
+                        orders: page
+                            .orders
+                            .iter()
+                            .map(|o| AuditOrderOut::of(o, None))
+                            .collect(),
+                        next_cursor: page.next.map(|id| id.to_string()),
+                        seq: page.durable_seq,
+                    },
+                ))
             }
             "store" => {
                 let (store, node) = (Arc::clone(&self.store), self.node);
-                let page = tokio::task::spawn_blocking(move || store.orders_page(node, &sale, after, limit))
-                    .await
-                    .map_err(|e| internal(e.to_string()))?
-                    .map_err(|e| internal(e.to_string()))?;
-                Ok(Reply::json(StatusCode::OK, &Page {
-                    orders: page.orders.iter().map(|o| AuditOrderOut::of(&o.order, Some(o.n_events))).collect(),
-                    next_cursor: page.next.map(|id| id.to_string()),
-                    seq: page.mark.map_or(0, |m| m.seq.0),
-                }))
+                let page = tokio::task::spawn_blocking(move || {
+                    store.orders_page(node, &sale, after, limit)
+                })
+                .await
+                .map_err(|e| internal(e.to_string()))?
+                .map_err(|e| internal(e.to_string()))?;
+                Ok(Reply::json(
+                    StatusCode::OK,
+                    &Page {
+                        orders: page
+                            .orders
+                            .iter()
+                            .map(|o| AuditOrderOut::of(&o.order, Some(o.n_events)))
+                            .collect(),
+                        next_cursor: page.next.map(|id| id.to_string()),
+                        seq: page.mark.map_or(0, |m| m.seq.0),
+                    },
+                ))
             }
-            other => Err(field("from", format!("{other:?} is not known; allowed are ledger and store"))),
+            other => Err(field(
+                "from",
+                format!("{other:?} is not known; allowed are ledger and store"),
+            )),
         }
     }
 }

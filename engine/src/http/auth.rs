@@ -21,8 +21,14 @@ pub fn user(mode: &AuthMode, peer: IpAddr, headers: &HeaderMap) -> Result<UserId
     }
     let mut values = headers.get_all("x-user-id").iter();
     match (values.next(), values.next()) {
-        (None, _) => Err(Problem::new(Code::Unauthenticated, "the X-User-Id header is missing")),
-        (Some(_), Some(_)) => Err(Problem::new(Code::Unauthenticated, "the X-User-Id header stands there twice")),
+        (None, _) => Err(Problem::new(
+            Code::Unauthenticated,
+            "the X-User-Id header is missing",
+        )),
+        (Some(_), Some(_)) => Err(Problem::new(
+            Code::Unauthenticated,
+            "the X-User-Id header stands there twice",
+        )),
         (Some(value), None) => UserId::parse_bytes(value.as_bytes())
             .map_err(|e| Problem::new(Code::Unauthenticated, format!("X-User-Id {e}"))),
     }
@@ -38,5 +44,9 @@ pub fn bearer_matches(headers: &HeaderMap, token: &str) -> bool {
     // how near it came.
     use sha2::{Digest, Sha256};
     let (given, token) = (Sha256::digest(given), Sha256::digest(token.as_bytes()));
-    given.iter().zip(&token).fold(0_u8, |differ, (a, b)| differ | (a ^ b)) == 0
+    given
+        .iter()
+        .zip(&token)
+        .fold(0_u8, |differ, (a, b)| differ | (a ^ b))
+        == 0
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
 
 use super::respond::Code;
 
@@ -43,24 +45,39 @@ const SUCCESSES: [u16; 5] = [200, 201, 202, 204, 304];
 impl HttpMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
-            Opts::new("floodgate_requests_total", "Requests on the public listener"),
+            Opts::new(
+                "floodgate_requests_total",
+                "Requests on the public listener",
+            ),
             &["route", "code"],
         )?;
         let seconds = HistogramVec::new(
-            HistogramOpts::new("floodgate_request_seconds", "From the whole request to the answer")
-                .buckets(vec![1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.3, 1.0, 3.0, 10.0]),
+            HistogramOpts::new(
+                "floodgate_request_seconds",
+                "From the whole request to the answer",
+            )
+            .buckets(vec![
+                1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.3, 1.0, 3.0, 10.0,
+            ]),
             &["route"],
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         let codes = |route: Route| {
-            let good = SUCCESSES.iter().map(|s| requests.with_label_values(&[route.text(), &s.to_string()]));
-            let bad = Code::ALL.iter().map(|c| requests.with_label_values(&[route.text(), c.text()]));
+            let good = SUCCESSES
+                .iter()
+                .map(|s| requests.with_label_values(&[route.text(), &s.to_string()]));
+            let bad = Code::ALL
+                .iter()
+                .map(|c| requests.with_label_values(&[route.text(), c.text()]));
             good.chain(bad).collect::<Vec<_>>()
         };
         Ok(Self {
             requests: Route::ALL.iter().map(|r| codes(*r)).collect(),
-            seconds: Route::ALL.iter().map(|r| seconds.with_label_values(&[r.text()])).collect(),
+            seconds: Route::ALL
+                .iter()
+                .map(|r| seconds.with_label_values(&[r.text()]))
+                .collect(),
         })
     }
 

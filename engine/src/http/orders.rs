@@ -26,16 +26,22 @@ fn user(public: &Public, call: &Call) -> Result<UserId, Problem> {
 fn key(call: &Call) -> Result<IdemKey, Problem> {
     let mut values = call.headers.get_all("idempotency-key").iter();
     match (values.next(), values.next()) {
-        (None, _) => Err(Problem::new(Code::KeyMissing, "send an Idempotency-Key: one per purchase, the same on retries")),
-        (Some(_), Some(_)) => Err(Problem::new(Code::KeyInvalid, "the Idempotency-Key stands there twice")),
+        (None, _) => Err(Problem::new(
+            Code::KeyMissing,
+            "send an Idempotency-Key: one per purchase, the same on retries",
+        )),
+        (Some(_), Some(_)) => Err(Problem::new(
+            Code::KeyInvalid,
+            "the Idempotency-Key stands there twice",
+        )),
         (Some(value), None) => IdemKey::parse_bytes(value.as_bytes())
             .map_err(|e| Problem::new(Code::KeyInvalid, format!("the Idempotency-Key {e}"))),
     }
 }
 
 fn parse<'a>(public: &Public, body: &'a [u8]) -> Result<(OrderIn<'a>, Arc<LiveSale>), Problem> {
-    let order: OrderIn<'a> =
-        serde_json::from_slice(body).map_err(|e| Problem::new(Code::MalformedBody, e.to_string()))?;
+    let order: OrderIn<'a> = serde_json::from_slice(body)
+        .map_err(|e| Problem::new(Code::MalformedBody, e.to_string()))?;
     crate::domain::ids::SaleId::parse(&order.sale_id)
         .map_err(|e| Problem::new(Code::InvalidField, format!("saleId: {e}")))?;
     let live = public
@@ -57,20 +63,43 @@ pub(super) async fn create(public: &Public, call: &mut Call) -> Result<Reply, Pr
     let units = order.units(live.sale())?;
     let device = order.device()?;
     if !public.ready.load(Ordering::Relaxed) {
-        return Err(Problem::new(Code::NotReady, "the engine is starting or stopping"));
+        return Err(Problem::new(
+            Code::NotReady,
+            "the engine is starting or stopping",
+        ));
     }
     let located = |status, order: &Order| {
         one(status, order).header(LOCATION, &format!("/v1/orders/{}", order.id))
     };
-    match public.selling.buy(&live, Purchase { user, key, units, device }).await {
+    match public
+        .selling
+        .buy(
+            &live,
+            Purchase {
+                user,
+                key,
+                units,
+                device,
+            },
+        )
+        .await
+    {
         Bought::New(order) => Ok(located(StatusCode::CREATED, &order)),
         Bought::Replay(order) => Ok(located(StatusCode::OK, &order).header(REPLAYED, "true")),
         Bought::Refused(refusal) => Err(refused(refusal, &live)),
-        Bought::Shed(shed) => {
-            Err(Problem::new(Code::Throttled, "nothing was set aside; ask again later").retry_after(shed.retry_after()))
-        }
-        Bought::InProgress => Err(Problem::new(Code::KeyInProgress, "ask again with the same key")),
-        Bought::Unknown => Err(Problem::new(Code::OutcomeUnknown, "units may have been set aside; only the same key tells")),
+        Bought::Shed(shed) => Err(Problem::new(
+            Code::Throttled,
+            "nothing was set aside; ask again later",
+        )
+        .retry_after(shed.retry_after())),
+        Bought::InProgress => Err(Problem::new(
+            Code::KeyInProgress,
+            "ask again with the same key",
+        )),
+        Bought::Unknown => Err(Problem::new(
+            Code::OutcomeUnknown,
+            "units may have been set aside; only the same key tells",
+        )),
         Bought::NotReady(why) => Err(Problem::new(Code::NotReady, why)),
     }
 }
@@ -81,12 +110,21 @@ fn refused(refusal: Refusal, live: &LiveSale) -> Problem {
         Refusal::NotOpen => Problem::new(Code::SaleNotOpen, format!("opens at {}", sale.starts_at)),
         Refusal::Paused => Problem::new(Code::SalePaused, "units are safe; ask again later"),
         Refusal::Ended => Problem::new(Code::SaleEnded, "no more orders are taken"),
-        Refusal::NotEnough => Problem::new(Code::StockNotEnough, "fewer units are left than were asked for"),
+        Refusal::NotEnough => Problem::new(
+            Code::StockNotEnough,
+            "fewer units are left than were asked for",
+        ),
         Refusal::OverLimit => Problem::new(
             Code::LimitExceeded,
-            format!("a buyer may have {} units in {} orders", sale.units_per_user, sale.orders_per_user_max),
+            format!(
+                "a buyer may have {} units in {} orders",
+                sale.units_per_user, sale.orders_per_user_max
+            ),
         ),
-        Refusal::KeyReused => Problem::new(Code::KeyReused, "this key named another sale, SKU or quantity before"),
+        Refusal::KeyReused => Problem::new(
+            Code::KeyReused,
+            "this key named another sale, SKU or quantity before",
+        ),
     }
 }
 
@@ -99,7 +137,9 @@ pub(super) async fn preview(public: &Public, call: &mut Call) -> Result<Reply, P
     let sale = live.sale();
     let asked: u32 = units.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n));
     let used = live.units_of(&user);
-    let amount = units.iter().try_fold(Cents(0), |sum, (at, n)| sum.plus(sale.skus[*at].price.times(*n)?));
+    let amount = units.iter().try_fold(Cents(0), |sum, (at, n)| {
+        sum.plus(sale.skus[*at].price.times(*n)?)
+    });
     let preview = PreviewOut {
         sale_id: sale.id.as_str(),
         phase: live.phase(public.selling.clock().now()).name(),
@@ -136,7 +176,11 @@ fn broken(error: &FactError) -> Problem {
 pub(super) fn show(public: &Public, call: &Call, id: &str) -> Result<Reply, Problem> {
     let user = user(public, call)?;
     let id = OrderId::parse(id).ok_or_else(not_found)?;
-    let order = public.selling.order(&user, id).map_err(|e| broken(&e))?.ok_or_else(not_found)?;
+    let order = public
+        .selling
+        .order(&user, id)
+        .map_err(|e| broken(&e))?
+        .ok_or_else(not_found)?;
     Ok(one(StatusCode::OK, &order))
 }
 
@@ -145,7 +189,11 @@ pub(super) async fn cancel(public: &Public, call: &mut Call, id: &str) -> Result
     // Nothing is read from it, but it must be off the wire before the answer.
     call.body().await?;
     let id = OrderId::parse(id).ok_or_else(not_found)?;
-    public.selling.order(&user, id).map_err(|e| broken(&e))?.ok_or_else(not_found)?;
+    public
+        .selling
+        .order(&user, id)
+        .map_err(|e| broken(&e))?
+        .ok_or_else(not_found)?;
     match public.selling.change(id, OrderEvent::Cancel).await {
         Changed::Now(order) => Ok(one(StatusCode::OK, &order)),
         Changed::Illegal(order) => Err(Problem::new(
@@ -153,7 +201,10 @@ pub(super) async fn cancel(public: &Public, call: &mut Call, id: &str) -> Result
             format!("an order that is {} cannot be canceled", order.state.name()),
         )),
         Changed::Missing(_) => Err(not_found()),
-        Changed::Unknown => Err(Problem::new(Code::OutcomeUnknown, "look at the order again")),
+        Changed::Unknown => Err(Problem::new(
+            Code::OutcomeUnknown,
+            "look at the order again",
+        )),
     }
 }
 
@@ -166,7 +217,8 @@ struct MineOut<'a> {
 
 pub(super) fn mine(public: &Public, call: &Call) -> Result<Reply, Problem> {
     let user = user(public, call)?;
-    let field = |name: &str, what: &str| Problem::new(Code::InvalidField, format!("{name}: {what}"));
+    let field =
+        |name: &str, what: &str| Problem::new(Code::InvalidField, format!("{name}: {what}"));
     let limit = match call.query("limit") {
         None => 20,
         Some(text) => text
@@ -177,18 +229,34 @@ pub(super) fn mine(public: &Public, call: &Call) -> Result<Reply, Problem> {
     };
     let mut before = match call.query("cursor") {
         None | Some("") => None,
-        Some(text) => Some(OrderId::parse(text).ok_or_else(|| field("cursor", "not one that a page gave"))?),
+        Some(text) => {
+            Some(OrderId::parse(text).ok_or_else(|| field("cursor", "not one that a page gave"))?)
+        }
     };
     let status = call.query("status").filter(|s| !s.is_empty());
     if let Some(status) = status
-        && !["PENDING_PAYMENT", "PAID", "DELIVERED", "CLOSED", "REFUND_DUE", "REFUNDED"].contains(&status)
+        && ![
+            "PENDING_PAYMENT",
+            "PAID",
+            "DELIVERED",
+            "CLOSED",
+            "REFUND_DUE",
+            "REFUNDED",
+        ]
+        .contains(&status)
     {
-        return Err(field("status", "allowed are PENDING_PAYMENT, PAID, DELIVERED, CLOSED, REFUND_DUE, REFUNDED"));
+        return Err(field(
+            "status",
+            "allowed are PENDING_PAYMENT, PAID, DELIVERED, CLOSED, REFUND_DUE, REFUNDED",
+        ));
     }
     let mut orders = Vec::new();
     // A user has at most a few hundred orders, so a filter may read past a page.
     let next = loop {
-        let page = public.selling.orders_of(&user, before, limit).map_err(|e| broken(&e))?;
+        let page = public
+            .selling
+            .orders_of(&user, before, limit)
+            .map_err(|e| broken(&e))?;
         let n_found = page.len();
         let mut n_read = 0;
         for order in page {

@@ -76,7 +76,12 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, allow: None }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            allow: None,
+        }
     }
 
     pub fn retry_after(mut self, wait: Duration) -> Self {
@@ -110,7 +115,11 @@ impl Reply {
             Ok(bytes) => Self::bytes(status, "application/json", bytes.into()),
             Err(e) => {
                 tracing::error!(error = %e, "encode answer");
-                Self::bytes(StatusCode::INTERNAL_SERVER_ERROR, "application/json", Bytes::new())
+                Self::bytes(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "application/json",
+                    Bytes::new(),
+                )
             }
         }
     }
@@ -118,14 +127,22 @@ impl Reply {
     pub fn bytes(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self { response, problem: None }
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self {
+            response,
+            problem: None,
+        }
     }
 
     pub fn empty(status: StatusCode) -> Self {
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() = status;
-        Self { response, problem: None }
+        Self {
+            response,
+            problem: None,
+        }
     }
 
     pub fn problem(problem: &Problem, request_id: &str) -> Self {
@@ -150,7 +167,10 @@ impl Reply {
             // Whole seconds, never zero: zero would mean "at once, all of you".
             let wait = problem.retry_after.unwrap_or(Duration::from_secs(1));
             let seconds = wait.as_millis().div_ceil(1_000).max(1);
-            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
+            );
         }
         reply
     }

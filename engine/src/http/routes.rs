@@ -11,7 +11,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderName, HeaderValue,
+    ORIGIN, VARY,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
@@ -50,32 +51,54 @@ pub(super) struct Call {
 impl Call {
     /// The whole body, within its limits of size and time.
     pub async fn body(&mut self) -> Result<Bytes, Problem> {
-        let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
-        match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        let Some(body) = self.body.take() else {
+            return Ok(Bytes::new());
+        };
+        match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect())
+            .await
+        {
             Err(_) => Err(Problem::new(
                 Code::RequestTimeout,
-                format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
+                format!(
+                    "the body did not arrive within {} s",
+                    BODY_TIME_MAX.as_secs()
+                ),
             )),
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                Err(Problem::new(Code::BodyTooLarge, format!("allowed are {BODY_BYTES_MAX} bytes")))
-            }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
+                Code::BodyTooLarge,
+                format!("allowed are {BODY_BYTES_MAX} bytes"),
+            )),
             Ok(Err(_)) => Err(Problem::new(Code::MalformedBody, "the body ended early")),
         }
     }
 
     /// The body of a call that takes JSON, and says so.
     pub async fn json_body(&mut self) -> Result<Bytes, Problem> {
-        let kind = self.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let essence = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        let kind = self
+            .headers
+            .get(CONTENT_TYPE)
+            .map(HeaderValue::as_bytes)
+            .unwrap_or_default();
+        let essence = kind
+            .split(|b| *b == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
         if !essence.eq_ignore_ascii_case(b"application/json") {
-            return Err(Problem::new(Code::MediaType, "the Content-Type must be application/json"));
+            return Err(Problem::new(
+                Code::MediaType,
+                "the Content-Type must be application/json",
+            ));
         }
         self.body().await
     }
 
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.as_deref()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        self.query
+            .as_deref()?
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
@@ -93,10 +116,21 @@ impl Public {
         ready: Arc<AtomicBool>,
         run_id: u32,
     ) -> Self {
-        Self { selling, config, metrics, ready, run_id, requests: AtomicU64::new(0) }
+        Self {
+            selling,
+            config,
+            metrics,
+            ready,
+            run_id,
+            requests: AtomicU64::new(0),
+        }
     }
 
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Body> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let mut call = Call {
@@ -113,7 +147,12 @@ impl Public {
             Ok(reply) => reply,
             Err(problem) => {
                 if problem.code == Code::Internal {
-                    tracing::error!(request_id, path = call.path, detail = problem.detail, "a fault of ours");
+                    tracing::error!(
+                        request_id,
+                        path = call.path,
+                        detail = problem.detail,
+                        "a fault of ours"
+                    );
                 }
                 Reply::problem(&problem, &request_id)
             }
@@ -123,7 +162,12 @@ impl Public {
         if let Ok(value) = HeaderValue::try_from(request_id) {
             headers.insert(REQUEST_ID, value);
         }
-        self.metrics.count(route, reply.response.status().as_u16(), reply.problem, started.elapsed());
+        self.metrics.count(
+            route,
+            reply.response.status().as_u16(),
+            reply.problem,
+            started.elapsed(),
+        );
         reply.response
     }
 
@@ -140,9 +184,13 @@ impl Public {
             ["v1", "sales"] if get => (Route::Sales, sales::list(self, call)),
             ["v1", "sales", id] if get => (Route::Sale, sales::show(self, call, id)),
             ["v1", "orders"] if post => (Route::OrderCreate, orders::create(self, call).await),
-            ["v1", "orders", "preview"] if post => (Route::OrderPreview, orders::preview(self, call).await),
+            ["v1", "orders", "preview"] if post => {
+                (Route::OrderPreview, orders::preview(self, call).await)
+            }
             ["v1", "orders", id] if get => (Route::OrderGet, orders::show(self, call, id)),
-            ["v1", "orders", id, "cancel"] if post => (Route::OrderCancel, orders::cancel(self, call, id).await),
+            ["v1", "orders", id, "cancel"] if post => {
+                (Route::OrderCancel, orders::cancel(self, call, id).await)
+            }
             ["v1", "me", "orders"] if get => (Route::MyOrders, orders::mine(self, call)),
             [""] | ["sales", _] | ["v1", "sales"] | ["v1", "sales", _] | ["v1", "me", "orders"] => {
                 (Route::Other, Err(method_not_allowed("GET, HEAD, OPTIONS")))
@@ -151,7 +199,10 @@ impl Public {
                 (Route::Other, Err(method_not_allowed("POST, OPTIONS")))
             }
             ["v1", "orders", _] => (Route::Other, Err(method_not_allowed("GET, HEAD, OPTIONS"))),
-            _ => (Route::Other, Err(Problem::new(Code::NotFound, "no call has this path"))),
+            _ => (
+                Route::Other,
+                Err(Problem::new(Code::NotFound, "no call has this path")),
+            ),
         };
         call.path = path;
         found
@@ -162,7 +213,11 @@ impl Public {
         let given = headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok());
         match given.filter(|id| crate::domain::ids::DeviceId::parse(id).is_ok()) {
             Some(id) => id.to_owned(),
-            None => format!("{:08x}-{:x}", self.run_id, self.requests.fetch_add(1, Ordering::Relaxed)),
+            None => format!(
+                "{:08x}-{:x}",
+                self.run_id,
+                self.requests.fetch_add(1, Ordering::Relaxed)
+            ),
         }
     }
 
@@ -172,14 +227,27 @@ impl Public {
             return;
         }
         headers.insert(VARY, HeaderValue::from_static("origin"));
-        let Some(origin) = asked.get(ORIGIN) else { return };
-        if !self.config.origins.iter().any(|o| o.as_bytes() == origin.as_bytes()) {
+        let Some(origin) = asked.get(ORIGIN) else {
+            return;
+        };
+        if !self
+            .config
+            .origins
+            .iter()
+            .any(|o| o.as_bytes() == origin.as_bytes())
+        {
             return;
         }
         let fixed = [
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
-            (ACCESS_CONTROL_ALLOW_HEADERS, "content-type, idempotency-key, x-user-id, x-request-id, authorization"),
-            (ACCESS_CONTROL_EXPOSE_HEADERS, "location, retry-after, idempotency-replayed, x-request-id, etag"),
+            (
+                ACCESS_CONTROL_ALLOW_HEADERS,
+                "content-type, idempotency-key, x-user-id, x-request-id, authorization",
+            ),
+            (
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                "location, retry-after, idempotency-replayed, x-request-id, etag",
+            ),
             (ACCESS_CONTROL_MAX_AGE, "600"),
         ];
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

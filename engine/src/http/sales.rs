@@ -15,10 +15,14 @@ const PAGE: &[u8] = include_bytes!("page/index.html");
 const POLICY: &str = include_str!("page/csp.txt");
 
 pub(super) fn page() -> Reply {
-    Reply::bytes(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(PAGE))
-        .header(CONTENT_SECURITY_POLICY, POLICY.trim_end())
-        .header(CACHE_CONTROL, "no-cache")
-        .header(ETAG, page_tag())
+    Reply::bytes(
+        StatusCode::OK,
+        "text/html; charset=utf-8",
+        Bytes::from_static(PAGE),
+    )
+    .header(CONTENT_SECURITY_POLICY, POLICY.trim_end())
+    .header(CACHE_CONTROL, "no-cache")
+    .header(ETAG, page_tag())
 }
 
 fn page_tag() -> &'static str {
@@ -36,8 +40,15 @@ struct SalesOut {
 /// The tag leaves out the time, or no answer would ever be "not modified".
 fn tagged(call: &Call, tag: u64, body: &impl Serialize) -> Reply {
     let tag = format!("\"{tag:016x}\"");
-    let same = call.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let reply = if same { Reply::empty(StatusCode::NOT_MODIFIED) } else { Reply::json(StatusCode::OK, body) };
+    let same = call
+        .headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let reply = if same {
+        Reply::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        Reply::json(StatusCode::OK, body)
+    };
     reply.header(ETAG, &tag).header(CACHE_CONTROL, "max-age=1")
 }
 
@@ -50,14 +61,31 @@ fn tag_of(sale: &mut SaleOut) -> u64 {
 
 pub(super) fn list(public: &Public, call: &Call) -> Result<Reply, Problem> {
     let now = public.selling.clock().now();
-    let mut sales: Vec<SaleOut> = public.selling.sales().values().map(|live| SaleOut::of(live, now)).collect();
+    let mut sales: Vec<SaleOut> = public
+        .selling
+        .sales()
+        .values()
+        .map(|live| SaleOut::of(live, now))
+        .collect();
     sales.sort_by(|a, b| a.starts_at.cmp(&b.starts_at).then_with(|| a.id.cmp(&b.id)));
-    let tag = sales.iter_mut().fold(0_u64, |sum, sale| sum.rotate_left(7) ^ tag_of(sale));
-    Ok(tagged(call, tag, &SalesOut { sales, server_time: Some(now.rfc3339()) }))
+    let tag = sales
+        .iter_mut()
+        .fold(0_u64, |sum, sale| sum.rotate_left(7) ^ tag_of(sale));
+    Ok(tagged(
+        call,
+        tag,
+        &SalesOut {
+            sales,
+            server_time: Some(now.rfc3339()),
+        },
+    ))
 }
 
 pub(super) fn show(public: &Public, call: &Call, id: &str) -> Result<Reply, Problem> {
-    let live = public.selling.sale(id).ok_or_else(|| Problem::new(Code::NotFound, "there is no sale with this id"))?;
+    let live = public
+        .selling
+        .sale(id)
+        .ok_or_else(|| Problem::new(Code::NotFound, "there is no sale with this id"))?;
     let mut sale = SaleOut::of(&live, public.selling.clock().now());
     Ok(tagged(call, tag_of(&mut sale), &sale))
 }

@@ -44,7 +44,9 @@ pub struct ClientIn<'a> {
 impl OrderIn<'_> {
     /// Quantities of a SKU named twice are summed before anything is checked.
     pub fn units(&self, sale: &Sale) -> Result<Units, Problem> {
-        let field = |name: String, problem: String| Problem::new(Code::InvalidField, format!("{name}: {problem}"));
+        let field = |name: String, problem: String| {
+            Problem::new(Code::InvalidField, format!("{name}: {problem}"))
+        };
         if self.items.is_empty() || self.items.len() > ITEMS_MAX {
             return Err(field(
                 "items".into(),
@@ -59,13 +61,20 @@ impl OrderIn<'_> {
                 .ok_or_else(|| {
                     field(
                         format!("items[{i}].quantity"),
-                        format!("{} is out of range; allowed are 1 to {QUANTITY_MAX}", item.quantity),
+                        format!(
+                            "{} is out of range; allowed are 1 to {QUANTITY_MAX}",
+                            item.quantity
+                        ),
                     )
                 })?;
-            let sku = SkuId::parse(&item.sku_id).map_err(|e| field(format!("items[{i}].skuId"), e.to_string()))?;
-            let (at, _) = sale
-                .sku(&sku)
-                .ok_or_else(|| Problem::new(Code::SkuUnknown, format!("items[{i}].skuId: the sale has no SKU {sku}")))?;
+            let sku = SkuId::parse(&item.sku_id)
+                .map_err(|e| field(format!("items[{i}].skuId"), e.to_string()))?;
+            let (at, _) = sale.sku(&sku).ok_or_else(|| {
+                Problem::new(
+                    Code::SkuUnknown,
+                    format!("items[{i}].skuId: the sale has no SKU {sku}"),
+                )
+            })?;
             match units.iter_mut().find(|(other, _)| *other == at) {
                 Some((_, sum)) => *sum += quantity,
                 None => units.push((at, quantity)),
@@ -118,7 +127,11 @@ impl<'a> OrderOut<'a> {
             items: order
                 .items
                 .iter()
-                .map(|i| ItemOut { sku_id: i.sku.as_str(), quantity: i.quantity, price_cent: i.price.0 })
+                .map(|i| ItemOut {
+                    sku_id: i.sku.as_str(),
+                    quantity: i.quantity,
+                    price_cent: i.price.0,
+                })
                 .collect(),
             pay_amount_cent: order.pay_amount().0,
             currency: order.currency.as_str(),
@@ -126,8 +139,12 @@ impl<'a> OrderOut<'a> {
             created_at: order.created_at.rfc3339(),
             updated_at: order.updated_at.rfc3339(),
             closed_reason: match order.state {
-                OrderState::Closed { reason: CloseReason::Timeout } => Some("timeout"),
-                OrderState::Closed { reason: CloseReason::Canceled } => Some("canceled"),
+                OrderState::Closed {
+                    reason: CloseReason::Timeout,
+                } => Some("timeout"),
+                OrderState::Closed {
+                    reason: CloseReason::Canceled,
+                } => Some("canceled"),
                 OrderState::PendingPayment { .. }
                 | OrderState::Paid
                 | OrderState::Delivered
@@ -263,4 +280,3 @@ pub struct LimitOut {
     pub units_used: u32,
     pub allowed: bool,
 }
-

@@ -20,18 +20,35 @@ pub struct ReconcileMetrics {
 
 impl ReconcileMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            IntGaugeVec::new(Opts::new(name, help), labels)
+        };
         let metrics = Self {
-            units: gauges("floodgate_stock_units", "Units by state", &["sale", "sku", "state"])?,
+            units: gauges(
+                "floodgate_stock_units",
+                "Units by state",
+                &["sale", "sku", "state"],
+            )?,
             drift: gauges(
                 "floodgate_stock_drift_units",
                 "Units that two tellings of the stock count differently",
                 &["sale", "sku", "between"],
             )?,
-            oversold: gauges("floodgate_oversold_units", "Live units beyond what was opened", &["sale", "sku"])?,
-            waiting: gauges("floodgate_waiting", "Requests that wait for a token", &["sale"])?,
+            oversold: gauges(
+                "floodgate_oversold_units",
+                "Live units beyond what was opened",
+                &["sale", "sku"],
+            )?,
+            waiting: gauges(
+                "floodgate_waiting",
+                "Requests that wait for a token",
+                &["sale"],
+            )?,
             differences: IntCounterVec::new(
-                Opts::new("floodgate_reconcile_differences_total", "Differences found, by kind"),
+                Opts::new(
+                    "floodgate_reconcile_differences_total",
+                    "Differences found, by kind",
+                ),
                 &["kind"],
             )?,
             last_success: Gauge::new(
@@ -57,7 +74,9 @@ impl ReconcileMetrics {
 
     pub fn show(&self, report: &SaleReport, n_waiting: usize) {
         let sale = report.sale_id.as_str();
-        self.waiting.with_label_values(&[sale]).set(n_waiting.cast_signed() as i64);
+        self.waiting
+            .with_label_values(&[sale])
+            .set(n_waiting.cast_signed() as i64);
         let (shown, rest) = report.skus.split_at(report.skus.len().min(SKUS_SHOWN));
         for sku in shown {
             self.show_sku(sale, sku);
@@ -93,11 +112,20 @@ impl ReconcileMetrics {
             ("transfer", sku.transfer),
         ];
         for (state, units) in states {
-            self.units.with_label_values(&[sale, id, state]).set(units.cast_signed());
+            self.units
+                .with_label_values(&[sale, id, state])
+                .set(units.cast_signed());
         }
-        for (between, units) in [("host_ledger", sku.drift_host_ledger), ("ledger_store", sku.drift_ledger_store)] {
-            self.drift.with_label_values(&[sale, id, between]).set(units.cast_signed());
+        for (between, units) in [
+            ("host_ledger", sku.drift_host_ledger),
+            ("ledger_store", sku.drift_ledger_store),
+        ] {
+            self.drift
+                .with_label_values(&[sale, id, between])
+                .set(units.cast_signed());
         }
-        self.oversold.with_label_values(&[sale, id]).set(sku.oversold.cast_signed());
+        self.oversold
+            .with_label_values(&[sale, id])
+            .set(sku.oversold.cast_signed());
     }
 }

@@ -66,7 +66,11 @@ impl Reconciler {
             let report = self.look_at(live).await;
             clean &= report.differences.is_empty();
             for difference in &report.differences {
-                tracing::error!(sale = report.sale_id, difference, "the stock does not add up");
+                tracing::error!(
+                    sale = report.sale_id,
+                    difference,
+                    "the stock does not add up"
+                );
             }
             self.metrics.show(&report, live.n_waiting());
             reports.push(report);
@@ -84,36 +88,67 @@ impl Reconciler {
         let audits = self.selling.audit(live).await;
         let mut differences = Vec::new();
         if audits.len() != usize::from(sale.buckets) {
-            differences.push(format!("{} of {} buckets answered the audit", audits.len(), sale.buckets));
+            differences.push(format!(
+                "{} of {} buckets answered the audit",
+                audits.len(),
+                sale.buckets
+            ));
         }
         for audit in audits.iter().filter(|a| !a.is_equal()) {
-            differences.push(format!("bucket {}: the host says {:?}, the ledger's facts are {:?} with {} live orders",
-                audit.bucket.0, audit.host, audit.facts, audit.n_live));
-            self.metrics.differences.with_label_values(&["host_ledger"]).inc();
+            differences.push(format!(
+                "bucket {}: the host says {:?}, the ledger's facts are {:?} with {} live orders",
+                audit.bucket.0, audit.host, audit.facts, audit.n_live
+            ));
+            self.metrics
+                .differences
+                .with_label_values(&["host_ledger"])
+                .inc();
         }
         let store = self.store_counts(live).await;
         // Only a store that stood at the ledger's tip before and after the audit
         // was asked about the same orders.
         let tip_after = self.selling.ledger().tip().seq;
-        let compared = store.as_ref().filter(|(_, seq)| *seq == tip_before.0 && tip_before == tip_after);
+        let compared = store
+            .as_ref()
+            .filter(|(_, seq)| *seq == tip_before.0 && tip_before == tip_after);
         let mut skus = Vec::new();
         for (at, sku) in sale.skus.iter().enumerate() {
-            let sum = |f: fn(&crate::sale::Line) -> u64| audits.iter().map(|a| f(&a.facts[at])).sum::<u64>();
-            let (allotted, held, sold, withdrawn) =
-                (sum(|l| l.allotted), sum(|l| l.held), sum(|l| l.sold), sum(|l| l.withdrawn));
-            let oversold = (held + sold).saturating_sub(live.opened(at) - withdrawn.min(live.opened(at)));
+            let sum = |f: fn(&crate::sale::Line) -> u64| {
+                audits.iter().map(|a| f(&a.facts[at])).sum::<u64>()
+            };
+            let (allotted, held, sold, withdrawn) = (
+                sum(|l| l.allotted),
+                sum(|l| l.held),
+                sum(|l| l.sold),
+                sum(|l| l.withdrawn),
+            );
+            let oversold =
+                (held + sold).saturating_sub(live.opened(at) - withdrawn.min(live.opened(at)));
             if oversold > 0 {
                 live.set_broken(true);
-                differences.push(format!("SKU {}: {oversold} units sold that were never opened", sku.id));
-                self.metrics.differences.with_label_values(&["oversold"]).inc();
+                differences.push(format!(
+                    "SKU {}: {oversold} units sold that were never opened",
+                    sku.id
+                ));
+                self.metrics
+                    .differences
+                    .with_label_values(&["oversold"])
+                    .inc();
             }
             let drift_ledger_store = compared.map_or(0, |(counts, _)| {
                 let found = counts.iter().find(|c| c.sku == sku.id.as_str());
-                held.abs_diff(found.map_or(0, |c| c.held)) + sold.abs_diff(found.map_or(0, |c| c.sold))
+                held.abs_diff(found.map_or(0, |c| c.held))
+                    + sold.abs_diff(found.map_or(0, |c| c.sold))
             });
             if drift_ledger_store > 0 {
-                differences.push(format!("SKU {}: ledger and order store differ by {drift_ledger_store} units", sku.id));
-                self.metrics.differences.with_label_values(&["ledger_store"]).inc();
+                differences.push(format!(
+                    "SKU {}: ledger and order store differ by {drift_ledger_store} units",
+                    sku.id
+                ));
+                self.metrics
+                    .differences
+                    .with_label_values(&["ledger_store"])
+                    .inc();
             }
             skus.push(SkuReport {
                 sku_id: sku.id.to_string(),
@@ -129,12 +164,22 @@ impl Reconciler {
                 drift_ledger_store,
             });
         }
-        SaleReport { sale_id: sale.id.to_string(), skus, store_compared: compared.is_some(), differences }
+        SaleReport {
+            sale_id: sale.id.to_string(),
+            skus,
+            store_compared: compared.is_some(),
+            differences,
+        }
     }
 
-    async fn store_counts(self: &Arc<Self>, live: &Arc<LiveSale>) -> Option<(Vec<crate::stream::StockCount>, u64)> {
+    async fn store_counts(
+        self: &Arc<Self>,
+        live: &Arc<LiveSale>,
+    ) -> Option<(Vec<crate::stream::StockCount>, u64)> {
         let (me, live) = (Arc::clone(self), Arc::clone(live));
-        let read = tokio::task::spawn_blocking(move || me.store.stock_counts(me.node, &live.sale().id)).await;
+        let read =
+            tokio::task::spawn_blocking(move || me.store.stock_counts(me.node, &live.sale().id))
+                .await;
         match read {
             Ok(Ok((counts, mark))) => Some((counts, mark.map_or(0, |m| m.seq.0))),
             Ok(Err(error)) => {

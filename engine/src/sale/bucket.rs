@@ -14,8 +14,8 @@ use crate::domain::order::{Order, StockMove, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::stock::{
-    AuditReply, BucketCaller, CallError, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled,
-    Verdict,
+    AuditReply, BucketCaller, CallError, HoldRequest, Row, RowKind, SettleMove, SettleRequest,
+    Settled, Verdict,
 };
 
 /// Rows a rebuild call carries, and orders read from the ledger at a time.
@@ -63,7 +63,9 @@ impl BucketAudit {
     }
 
     pub fn is_equal(&self) -> bool {
-        self.drift().iter().all(|d| *d == 0) && self.digest == self.host.digest && self.n_live == self.host.n_holds
+        self.drift().iter().all(|d| *d == 0)
+            && self.digest == self.host.digest
+            && self.n_live == self.host.n_holds
     }
 }
 
@@ -86,7 +88,11 @@ impl Bucket {
     }
 
     /// `None`: the bucket must be rebuilt before it is asked again.
-    pub async fn reserve(&mut self, now: UnixMs, requests: &[HoldRequest<'_>]) -> Option<Vec<Verdict>> {
+    pub async fn reserve(
+        &mut self,
+        now: UnixMs,
+        requests: &[HoldRequest<'_>],
+    ) -> Option<Vec<Verdict>> {
         self.caller.witness(self.ledger.tip().seq.0);
         let answer = self.caller.reserve(now, requests).await;
         self.heard(answer)
@@ -121,7 +127,8 @@ impl Bucket {
         }
         self.caller.witness(self.ledger.tip().seq.0);
         let answer = self.caller.settle(&requests).await;
-        self.heard(answer).is_some_and(|all| all.iter().all(|s| *s == Settled::Done))
+        self.heard(answer)
+            .is_some_and(|all| all.iter().all(|s| *s == Settled::Done))
     }
 
     pub async fn audit(&mut self, sale: &Sale, guard: &Guard) -> Option<BucketAudit> {
@@ -164,9 +171,13 @@ impl Bucket {
         self.caller.raise(epoch);
         self.caller.witness(self.ledger.tip().seq.0);
         let room = guard.lines.iter().map(|l| l.allotted).sum::<u64>();
-        self.caller.make_room(usize::try_from(room).unwrap_or(usize::MAX).min(20_000_000));
+        self.caller
+            .make_room(usize::try_from(room).unwrap_or(usize::MAX).min(20_000_000));
         let text = |e: CallError| e.to_string();
-        self.caller.rebuild_begin(sale.starts_at, sale.ends_at).await.map_err(text)?;
+        self.caller
+            .rebuild_begin(sale.starts_at, sale.ends_at)
+            .await
+            .map_err(text)?;
         self.put_stock(sale, guard).await.map_err(text)?;
         self.put_orders(sale).await?;
         self.put_allotments(sale).await?;
@@ -177,16 +188,25 @@ impl Bucket {
     async fn next_epoch(&self, sale: &Sale) -> Result<u32, String> {
         let key = facts::epoch_key(&sale.id, self.no());
         let known = self.ledger.meta(&key).map_err(|e| e.to_string())?;
-        let known = known.and_then(|b| <[u8; 4]>::try_from(&b[..]).ok()).map_or(0, u32::from_be_bytes);
+        let known = known
+            .and_then(|b| <[u8; 4]>::try_from(&b[..]).ok())
+            .map_or(0, u32::from_be_bytes);
         let next = known.max(self.caller.epoch()) + 1;
-        let group = Group { drafts: Vec::new(), meta: vec![(key, Bytes::copy_from_slice(&next.to_be_bytes()))] };
+        let group = Group {
+            drafts: Vec::new(),
+            meta: vec![(key, Bytes::copy_from_slice(&next.to_be_bytes()))],
+        };
         let receipt = self.ledger.append(group).await.map_err(|e| e.to_string())?;
         receipt.await.map_err(|e| e.to_string())?;
         Ok(next)
     }
 
     async fn put_stock(&mut self, sale: &Sale, guard: &Guard) -> Result<(), CallError> {
-        for (skus, lines) in sale.skus.chunks(CHUNK / 5).zip(guard.lines.chunks(CHUNK / 5)) {
+        for (skus, lines) in sale
+            .skus
+            .chunks(CHUNK / 5)
+            .zip(guard.lines.chunks(CHUNK / 5))
+        {
             let rows: Vec<Row> = skus
                 .iter()
                 .zip(lines)
@@ -230,28 +250,44 @@ impl Bucket {
             }
             for (kind, rows) in [(RowKind::Hold, holds), (RowKind::Used, used)] {
                 if !rows.is_empty() {
-                    self.caller.rebuild_rows(kind, &rows).await.map_err(|e| e.to_string())?;
+                    self.caller
+                        .rebuild_rows(kind, &rows)
+                        .await
+                        .map_err(|e| e.to_string())?;
                 }
             }
         }
-        let rows: Vec<Row> = users.iter().map(|(user, units)| Row::user(user, *units)).collect();
+        let rows: Vec<Row> = users
+            .iter()
+            .map(|(user, units)| Row::user(user, *units))
+            .collect();
         for chunk in rows.chunks(CHUNK) {
-            self.caller.rebuild_rows(RowKind::User, chunk).await.map_err(|e| e.to_string())?;
+            self.caller
+                .rebuild_rows(RowKind::User, chunk)
+                .await
+                .map_err(|e| e.to_string())?;
         }
         Ok(())
     }
 
     async fn put_allotments(&mut self, sale: &Sale) -> Result<(), String> {
         let mut rows = Vec::new();
-        for found in self.ledger.entities(Some(sale.id.as_bytes()), Some(facts::ALLOTMENT), false) {
+        for found in self
+            .ledger
+            .entities(Some(sale.id.as_bytes()), Some(facts::ALLOTMENT), false)
+        {
             let snapshot = found.map_err(|e| e.to_string())?;
-            let allotment = crate::domain::codec::decode_allotment(&snapshot.body).map_err(|e| e.to_string())?;
+            let allotment = crate::domain::codec::decode_allotment(&snapshot.body)
+                .map_err(|e| e.to_string())?;
             if allotment.bucket == self.no() {
                 rows.push(Row::allotment(&String::from_utf8_lossy(&snapshot.id)));
             }
         }
         for chunk in rows.chunks(CHUNK) {
-            self.caller.rebuild_rows(RowKind::Move, chunk).await.map_err(|e| e.to_string())?;
+            self.caller
+                .rebuild_rows(RowKind::Move, chunk)
+                .await
+                .map_err(|e| e.to_string())?;
         }
         Ok(())
     }

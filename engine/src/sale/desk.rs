@@ -48,11 +48,23 @@ pub struct Ask {
 
 #[derive(Debug)]
 pub enum Command {
-    Buy { ask: Admitted<Ask>, asked_at: Instant, reply: oneshot::Sender<Answer> },
-    Change { order: OrderId, event: OrderEvent, reply: Option<oneshot::Sender<Changed>> },
-    Audit { reply: oneshot::Sender<BucketAudit> },
+    Buy {
+        ask: Admitted<Ask>,
+        asked_at: Instant,
+        reply: oneshot::Sender<Answer>,
+    },
+    Change {
+        order: OrderId,
+        event: OrderEvent,
+        reply: Option<oneshot::Sender<Changed>>,
+    },
+    Audit {
+        reply: oneshot::Sender<BucketAudit>,
+    },
     /// Finishes what came before and ends.
-    Stop { reply: oneshot::Sender<()> },
+    Stop {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// What a desk is built from.
@@ -88,9 +100,17 @@ struct Buyer {
 
 impl Desk {
     pub fn new(mut parts: DeskParts, commands: mpsc::Receiver<Command>) -> Self {
-        let windows = std::mem::take(&mut parts.windows).into_iter().map(Reverse).collect();
+        let windows = std::mem::take(&mut parts.windows)
+            .into_iter()
+            .map(Reverse)
+            .collect();
         let teller = Teller::start(parts.metrics.clone());
-        Self { parts, commands, windows, teller }
+        Self {
+            parts,
+            commands,
+            windows,
+            teller,
+        }
     }
 
     pub async fn run(mut self) {
@@ -116,15 +136,31 @@ impl Desk {
         let now = self.parts.clock.now();
         for command in gathered.drain(..) {
             match command {
-                Command::Buy { ask, asked_at, reply } => {
-                    self.parts.metrics.desk_seconds.observe(asked_at.elapsed().as_secs_f64());
+                Command::Buy {
+                    ask,
+                    asked_at,
+                    reply,
+                } => {
+                    self.parts
+                        .metrics
+                        .desk_seconds
+                        .observe(asked_at.elapsed().as_secs_f64());
                     let (ask, place) = ask.into_parts();
                     // Without an id the claim drops here and the buyer hears "not ready".
                     if let Some(order) = self.draft(&ask, now) {
-                        buyers.push(Buyer { ask, order, place, reply });
+                        buyers.push(Buyer {
+                            ask,
+                            order,
+                            place,
+                            reply,
+                        });
                     }
                 }
-                Command::Change { order, event, reply } => changes.push((order, event, reply)),
+                Command::Change {
+                    order,
+                    event,
+                    reply,
+                } => changes.push((order, event, reply)),
                 Command::Audit { reply } => audits.push(reply),
                 Command::Stop { reply } => stop = Some(reply),
             }
@@ -137,7 +173,12 @@ impl Desk {
             self.change(now, changes).await;
         }
         for reply in audits {
-            if let Some(audit) = self.parts.bucket.audit(&self.parts.sale, &self.parts.guard).await {
+            if let Some(audit) = self
+                .parts
+                .bucket
+                .audit(&self.parts.sale, &self.parts.guard)
+                .await
+            {
                 // The reconciler may have been stopped meanwhile.
                 let _ = reply.send(audit);
             }
@@ -166,7 +207,10 @@ impl Desk {
                 })
                 .collect(),
             currency: sale.skus[0].currency,
-            state: OrderState::PendingPayment { until, grace_used: false },
+            state: OrderState::PendingPayment {
+                until,
+                grace_used: false,
+            },
             version: Version::first(self.parts.bucket.epoch()),
             created_at: now,
             updated_at: now,
@@ -180,7 +224,8 @@ impl Desk {
     async fn sell(&mut self, now: UnixMs, mut buyers: Vec<Buyer>) {
         self.parts.metrics.batch_orders.observe(buyers.len() as f64);
         while !buyers.is_empty() {
-            let bodies: Vec<bytes::Bytes> = buyers.iter().map(|b| facts::order_body(&b.order)).collect();
+            let bodies: Vec<bytes::Bytes> =
+                buyers.iter().map(|b| facts::order_body(&b.order)).collect();
             let requests: Vec<HoldRequest<'_>> = buyers
                 .iter()
                 .zip(&bodies)
@@ -193,7 +238,10 @@ impl Desk {
                 .collect();
             let timer = Instant::now();
             let verdicts = self.parts.bucket.reserve(now, &requests).await;
-            self.parts.metrics.stock_seconds.observe(timer.elapsed().as_secs_f64());
+            self.parts
+                .metrics
+                .stock_seconds
+                .observe(timer.elapsed().as_secs_f64());
             drop(requests);
             fail::fail_point!("desk-after-script");
             let Some(verdicts) = verdicts else {
@@ -210,7 +258,12 @@ impl Desk {
     }
 
     /// Returns the buyers about whom host and ledger facts disagree.
-    async fn judge(&mut self, buyers: Vec<Buyer>, bodies: Vec<bytes::Bytes>, verdicts: Vec<Verdict>) -> Vec<Buyer> {
+    async fn judge(
+        &mut self,
+        buyers: Vec<Buyer>,
+        bodies: Vec<bytes::Bytes>,
+        verdicts: Vec<Verdict>,
+    ) -> Vec<Buyer> {
         let mut drafts = Vec::with_capacity(buyers.len());
         let mut winners = Vec::with_capacity(buyers.len());
         let mut disputed = Vec::new();
@@ -218,13 +271,16 @@ impl Desk {
             let refusal = match verdict {
                 Verdict::Held => {
                     let n_units = buyer.order.units();
-                    if !self.parts.guard.allows(&buyer.ask.units) || !buyer.ask.claim.place(buyer.order.id, n_units) {
+                    if !self.parts.guard.allows(&buyer.ask.units)
+                        || !buyer.ask.claim.place(buyer.order.id, n_units)
+                    {
                         disputed.push(buyer);
                         continue;
                     }
                     self.parts.guard.hold(&buyer.ask.units, buyer.order.mark());
                     self.publish(&buyer.ask.units, StockMove::None, true);
-                    self.windows.push(Reverse((buyer.order.pay_deadline, buyer.order.id)));
+                    self.windows
+                        .push(Reverse((buyer.order.pay_deadline, buyer.order.id)));
                     drafts.push(facts::order_draft(&buyer.order, body));
                     winners.push(Winner {
                         claim: buyer.ask.claim,
@@ -251,7 +307,15 @@ impl Desk {
             let _ = buyer.reply.send(answer);
         }
         if !drafts.is_empty() {
-            match self.parts.ledger.append(Group { drafts, meta: Vec::new() }).await {
+            match self
+                .parts
+                .ledger
+                .append(Group {
+                    drafts,
+                    meta: Vec::new(),
+                })
+                .await
+            {
                 Ok(receipt) => self.teller.tell(receipt, winners).await,
                 Err(error) => {
                     tracing::error!(%error, "hand a batch to the ledger");
@@ -265,7 +329,11 @@ impl Desk {
     }
 
     /// Everything that must happen to orders: durable first, then in the stock.
-    async fn change(&mut self, now: UnixMs, changes: Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>) {
+    async fn change(
+        &mut self,
+        now: UnixMs,
+        changes: Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>,
+    ) {
         let mut seen: HashMap<OrderId, Order> = HashMap::new();
         let (mut drafts, mut moves, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for (id, event, reply) in changes {
@@ -276,7 +344,8 @@ impl Desk {
                     Ok(None) => {
                         // Its own commit may still be on the way to the disk.
                         if matches!(event, OrderEvent::WindowEnded { .. }) {
-                            self.windows.push(Reverse((now.plus(Duration::from_millis(100)), id)));
+                            self.windows
+                                .push(Reverse((now.plus(Duration::from_millis(100)), id)));
                         }
                         answers.push((reply, Changed::Missing(id)));
                         continue;
@@ -291,7 +360,11 @@ impl Desk {
             match order.step(event, self.parts.bucket.epoch(), now) {
                 Err(_) => answers.push((reply, Changed::Illegal(Arc::new(order)))),
                 Ok(None) => {
-                    if let (OrderState::PendingPayment { until, .. }, OrderEvent::WindowEnded { .. }) = (order.state, event) {
+                    if let (
+                        OrderState::PendingPayment { until, .. },
+                        OrderEvent::WindowEnded { .. },
+                    ) = (order.state, event)
+                    {
                         self.windows.push(Reverse((until, id)));
                     }
                     answers.push((reply, Changed::Now(Arc::new(order))));
@@ -300,11 +373,17 @@ impl Desk {
                     let body = facts::order_body(&next);
                     drafts.push(facts::order_draft(&next, body.clone()));
                     if let OrderEvent::WindowEnded { .. } = event {
-                        self.parts.metrics.release_lag.set(now.since(order.pay_deadline).as_secs_f64());
+                        self.parts
+                            .metrics
+                            .release_lag
+                            .set(now.since(order.pay_deadline).as_secs_f64());
                     }
                     moves.push(Move {
                         units: facts::units_of(&self.parts.sale, &next),
-                        was: order.state.is_live().then(|| mark(&order.id, order.version)),
+                        was: order
+                            .state
+                            .is_live()
+                            .then(|| mark(&order.id, order.version)),
                         is: next.state.is_live().then(|| next.mark()),
                         from: order.version,
                         moved,
@@ -317,7 +396,15 @@ impl Desk {
             }
         }
         if !drafts.is_empty() {
-            let committed = match self.parts.ledger.append(Group { drafts, meta: Vec::new() }).await {
+            let committed = match self
+                .parts
+                .ledger
+                .append(Group {
+                    drafts,
+                    meta: Vec::new(),
+                })
+                .await
+            {
                 Ok(receipt) => receipt.await.map(|_| ()).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
@@ -396,9 +483,16 @@ impl Desk {
     /// ledger has all there is to know.
     async fn rebuild(&mut self, cause: &'static str) {
         self.teller.settle().await;
-        self.parts.metrics.rebuilds.with_label_values(&[cause]).inc();
+        self.parts
+            .metrics
+            .rebuilds
+            .with_label_values(&[cause])
+            .inc();
         tracing::warn!(sale = %self.parts.sale.id, cause, "rebuild a bucket from the ledger");
-        self.parts.bucket.rebuild(&self.parts.sale, &self.parts.guard).await;
+        self.parts
+            .bucket
+            .rebuild(&self.parts.sale, &self.parts.guard)
+            .await;
     }
 
     fn take_due(
@@ -417,7 +511,11 @@ impl Desk {
 
     fn next_window(&self) -> Option<Duration> {
         let Reverse((until, _)) = self.windows.peek()?;
-        Some(until.since(self.parts.clock.now()).max(Duration::from_millis(1)))
+        Some(
+            until
+                .since(self.parts.clock.now())
+                .max(Duration::from_millis(1)),
+        )
     }
 }
 

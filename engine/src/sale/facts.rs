@@ -72,7 +72,12 @@ pub fn sale_draft(record: &SaleRecord, version: u64, now: UnixMs) -> Draft {
     }
 }
 
-pub fn allotment_draft(sale: &SaleId, id: &str, allotment: &codec::Allotment, now: UnixMs) -> Draft {
+pub fn allotment_draft(
+    sale: &SaleId,
+    id: &str,
+    allotment: &codec::Allotment,
+    now: UnixMs,
+) -> Draft {
     Draft {
         kind: ALLOTMENT,
         group: Bytes::copy_from_slice(sale.as_bytes()),
@@ -87,15 +92,26 @@ pub fn allotment_draft(sale: &SaleId, id: &str, allotment: &codec::Allotment, no
 }
 
 pub fn order_of(snapshot: &Snapshot) -> Result<Order, FactError> {
-    codec::decode_order(&snapshot.body).map_err(|source| FactError::Body { seq: snapshot.seq.0, source })
+    codec::decode_order(&snapshot.body).map_err(|source| FactError::Body {
+        seq: snapshot.seq.0,
+        source,
+    })
 }
 
 pub fn load_order(ledger: &Ledger, sale: &SaleId, id: OrderId) -> Result<Option<Order>, FactError> {
-    ledger.entity(sale.as_bytes(), ORDER, id.as_bytes())?.as_ref().map(order_of).transpose()
+    ledger
+        .entity(sale.as_bytes(), ORDER, id.as_bytes())?
+        .as_ref()
+        .map(order_of)
+        .transpose()
 }
 
 /// The items of an order as positions in the sale's list. A SKU that the sale
 /// does not have cannot be in an order of it.
 pub fn units_of(sale: &Sale, order: &Order) -> Units {
-    order.items.iter().filter_map(|i| sale.sku(&i.sku).map(|(at, _)| (at, i.quantity))).collect()
+    order
+        .items
+        .iter()
+        .filter_map(|i| sale.sku(&i.sku).map(|(at, _)| (at, i.quantity)))
+        .collect()
 }

@@ -17,7 +17,8 @@ pub struct Line {
 
 impl Line {
     pub fn available(&self) -> u64 {
-        self.allotted.saturating_sub(self.held + self.sold + self.withdrawn)
+        self.allotted
+            .saturating_sub(self.held + self.sold + self.withdrawn)
     }
 }
 
@@ -46,7 +47,11 @@ pub struct Broken {
 
 impl Guard {
     pub fn new(n_skus: usize) -> Self {
-        Self { lines: vec![Line::default(); n_skus], digest: 0, n_live: 0 }
+        Self {
+            lines: vec![Line::default(); n_skus],
+            digest: 0,
+            n_live: 0,
+        }
     }
 
     /// Whether the allotment allows these units.
@@ -54,7 +59,9 @@ impl Guard {
         if broken_on_purpose() {
             return true;
         }
-        units.iter().all(|(sku, n)| self.lines[*sku].available() >= u64::from(*n))
+        units
+            .iter()
+            .all(|(sku, n)| self.lines[*sku].available() >= u64::from(*n))
     }
 
     /// Counts a new live order. Call only after [`Self::allows`].
@@ -94,7 +101,12 @@ impl Guard {
                 StockMove::Restock | StockMove::Withdraw => line.sold >= u64::from(*n),
             };
             if !enough {
-                return Err(Broken { moved, sku: *sku, units: *n, line });
+                return Err(Broken {
+                    moved,
+                    sku: *sku,
+                    units: *n,
+                    line,
+                });
             }
         }
         for (sku, n) in units {
@@ -115,7 +127,8 @@ impl Guard {
                 }
             }
         }
-        self.digest = (self.digest + is.unwrap_or(0) + DIGEST_MASK + 1 - was.unwrap_or(0)) & DIGEST_MASK;
+        self.digest =
+            (self.digest + is.unwrap_or(0) + DIGEST_MASK + 1 - was.unwrap_or(0)) & DIGEST_MASK;
         self.n_live = self.n_live + u64::from(is.is_some()) - u64::from(was.is_some());
         Ok(())
     }
@@ -139,7 +152,9 @@ mod tests {
         assert!(guard.allows(&smallvec![(0, 2)]));
         guard.hold(&smallvec![(0, 2)], 5);
         assert!(!guard.allows(&smallvec![(0, 1)]));
-        guard.follow(StockMove::Close, &smallvec![(0, 2)], Some(5), None).expect("was held");
+        guard
+            .follow(StockMove::Close, &smallvec![(0, 2)], Some(5), None)
+            .expect("was held");
         assert_eq!((guard.digest, guard.n_live), (0, 0));
         assert!(guard.allows(&smallvec![(0, 2)]));
     }
@@ -151,7 +166,11 @@ mod tests {
         guard.lines[1].allotted = 1;
         guard.hold(&smallvec![(0, 1)], 5);
         let before = guard.clone();
-        assert!(guard.follow(StockMove::Pay, &smallvec![(0, 1), (1, 1)], Some(5), Some(6)).is_err());
+        assert!(
+            guard
+                .follow(StockMove::Pay, &smallvec![(0, 1), (1, 1)], Some(5), Some(6))
+                .is_err()
+        );
         assert_eq!(guard, before);
     }
 }

@@ -74,7 +74,10 @@ pub struct Index {
 impl Index {
     /// `winners`: as many buyers as can hold units at once.
     pub fn new(limits: UserLimits, winners: usize) -> Arc<Self> {
-        Arc::new(Self { buyers: DashMap::with_capacity(winners), limits })
+        Arc::new(Self {
+            buyers: DashMap::with_capacity(winners),
+            limits,
+        })
     }
 
     /// Looks without claiming: the way of replays, and of buyers who come too late.
@@ -99,7 +102,13 @@ impl Index {
     }
 
     /// Takes the key for one purchase of `units`, or says what is known of it.
-    pub fn claim(self: &Arc<Self>, user: &UserId, key: &IdemKey, fingerprint: Fingerprint, units: u32) -> Claimed {
+    pub fn claim(
+        self: &Arc<Self>,
+        user: &UserId,
+        key: &IdemKey,
+        fingerprint: Fingerprint,
+        units: u32,
+    ) -> Claimed {
         let mut buyer = self.buyers.entry(user.clone()).or_default();
         if let Some(slot) = buyer.slots.iter_mut().find(|s| s.key == *key)
             && !fail_ignore_keys()
@@ -114,7 +123,11 @@ impl Index {
         {
             return Claimed::Refused(Refusal::OverLimit);
         }
-        buyer.slots.push(Slot { key: key.clone(), fingerprint, standing: Standing::Pending(Vec::new()) });
+        buyer.slots.push(Slot {
+            key: key.clone(),
+            fingerprint,
+            standing: Standing::Pending(Vec::new()),
+        });
         drop(buyer);
         Claimed::Mine(Claim {
             index: Arc::clone(self),
@@ -131,10 +144,21 @@ impl Index {
     }
 
     /// From the ledger, at start.
-    pub fn restore(&self, user: &UserId, key: &IdemKey, fingerprint: Fingerprint, order: OrderId, units_live: u32) {
+    pub fn restore(
+        &self,
+        user: &UserId,
+        key: &IdemKey,
+        fingerprint: Fingerprint,
+        order: OrderId,
+        units_live: u32,
+    ) {
         let mut buyer = self.buyers.entry(user.clone()).or_default();
         buyer.units_live += units_live;
-        buyer.slots.push(Slot { key: key.clone(), fingerprint, standing: Standing::Won(order) });
+        buyer.slots.push(Slot {
+            key: key.clone(),
+            fingerprint,
+            standing: Standing::Won(order),
+        });
     }
 
     /// Units of an order that closed count no longer; the key stays for ever.
@@ -185,12 +209,19 @@ impl Claim {
     /// The guard's check of user limit and key, from ledger facts alone; on
     /// `true` the units count from now on.
     pub fn place(&self, order: OrderId, units: u32) -> bool {
-        let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else { return false };
+        let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else {
+            return false;
+        };
         if buyer.units_live.saturating_add(units) > self.index.limits.units_max {
             return false;
         }
-        let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Pending(_))) else { return false };
-        let Standing::Pending(waiters) = standing else { return false };
+        let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Pending(_)))
+        else {
+            return false;
+        };
+        let Standing::Pending(waiters) = standing else {
+            return false;
+        };
         *standing = Standing::Placed(order, std::mem::take(waiters));
         buyer.units_live += units;
         true
@@ -200,9 +231,16 @@ impl Claim {
     pub fn won(mut self, answer: &Answer) {
         self.settled = true;
         let waiters = {
-            let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else { return };
-            let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Placed(..))) else { return };
-            let Standing::Placed(order, waiters) = standing else { return };
+            let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else {
+                return;
+            };
+            let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Placed(..)))
+            else {
+                return;
+            };
+            let Standing::Placed(order, waiters) = standing else {
+                return;
+            };
             let (order, waiters) = (*order, std::mem::take(waiters));
             *standing = Standing::Won(order);
             waiters
@@ -223,7 +261,9 @@ impl Claim {
     }
 
     fn free(&self) -> Vec<oneshot::Sender<Answer>> {
-        let Entry::Occupied(mut entry) = self.index.buyers.entry(self.user.clone()) else { return Vec::new() };
+        let Entry::Occupied(mut entry) = self.index.buyers.entry(self.user.clone()) else {
+            return Vec::new();
+        };
         let buyer = entry.get_mut();
         let found = buyer
             .slots
@@ -242,7 +282,10 @@ impl Claim {
 
 impl Buyer {
     fn standing(&mut self, key: &IdemKey, wanted: fn(&Standing) -> bool) -> Option<&mut Standing> {
-        self.slots.iter_mut().find(|s| s.key == *key && wanted(&s.standing)).map(|s| &mut s.standing)
+        self.slots
+            .iter_mut()
+            .find(|s| s.key == *key && wanted(&s.standing))
+            .map(|s| &mut s.standing)
     }
 }
 
@@ -274,7 +317,13 @@ mod tests {
     use crate::domain::ids::{BucketNo, NodeNo, OrderIdParts, SaleNo};
 
     fn index() -> Arc<Index> {
-        Index::new(UserLimits { units_max: 2, orders_max: 3 }, 10)
+        Index::new(
+            UserLimits {
+                units_max: 2,
+                orders_max: 3,
+            },
+            10,
+        )
     }
     fn user(name: &str) -> UserId {
         UserId::parse(name).expect("valid")
@@ -284,7 +333,12 @@ mod tests {
     }
     fn order(counter: u16) -> OrderId {
         OrderId::from_parts(OrderIdParts {
-            ms: 1, bucket: BucketNo(0), sale: SaleNo(1), node: NodeNo(0), counter, random: 0,
+            ms: 1,
+            bucket: BucketNo(0),
+            sale: SaleNo(1),
+            node: NodeNo(0),
+            counter,
+            random: 0,
         })
     }
     const FP: Fingerprint = Fingerprint(7);
@@ -300,25 +354,39 @@ mod tests {
     fn a_known_key_is_joined_then_replayed_and_never_claimed_twice() {
         let index = index();
         let claim = mine(&index, "ana", "k1", 1);
-        let Claimed::Known(Known::Join(mut hear)) = index.claim(&user("ana"), &key("k1"), FP, 1) else {
+        let Claimed::Known(Known::Join(mut hear)) = index.claim(&user("ana"), &key("k1"), FP, 1)
+        else {
             panic!("the second click must join the first")
         };
         assert!(claim.place(order(1), 1));
         assert!(hear.try_recv().is_err(), "placed is not durable");
         claim.won(&Answer::Unknown);
         assert!(hear.try_recv().is_ok());
-        assert!(matches!(index.look(&user("ana"), &key("k1"), FP), Some(Known::Won(o)) if o == order(1)));
-        assert!(matches!(index.look(&user("ana"), &key("k1"), Fingerprint(8)), Some(Known::Reused)));
-        assert!(index.look(&user("bob"), &key("k1"), FP).is_none(), "keys live under their user");
+        assert!(
+            matches!(index.look(&user("ana"), &key("k1"), FP), Some(Known::Won(o)) if o == order(1))
+        );
+        assert!(matches!(
+            index.look(&user("ana"), &key("k1"), Fingerprint(8)),
+            Some(Known::Reused)
+        ));
+        assert!(
+            index.look(&user("bob"), &key("k1"), FP).is_none(),
+            "keys live under their user"
+        );
     }
 
     #[test]
     fn a_dropped_claim_frees_the_key_and_sends_joiners_to_look_again() {
         let index = index();
         let claim = mine(&index, "ana", "k1", 1);
-        let Some(Known::Join(mut hear)) = index.look(&user("ana"), &key("k1"), FP) else { panic!("join") };
+        let Some(Known::Join(mut hear)) = index.look(&user("ana"), &key("k1"), FP) else {
+            panic!("join")
+        };
         drop(claim);
-        assert!(matches!(hear.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(matches!(
+            hear.try_recv(),
+            Err(oneshot::error::TryRecvError::Closed)
+        ));
         let _again = mine(&index, "ana", "k1", 1);
     }
 
@@ -335,7 +403,10 @@ mod tests {
         let index = index();
         let (a, b) = (mine(&index, "ana", "k1", 2), mine(&index, "ana", "k2", 2));
         assert!(a.place(order(1), 2));
-        assert!(!b.place(order(2), 2), "the guard refuses what the limit forbids");
+        assert!(
+            !b.place(order(2), 2),
+            "the guard refuses what the limit forbids"
+        );
         b.refused(&Answer::Refused(Refusal::OverLimit));
         a.won(&Answer::Unknown);
         assert!(matches!(

@@ -75,7 +75,10 @@ impl LiveSale {
     }
 
     pub fn switches(&self) -> Switches {
-        Switches { paused: self.paused.load(Ordering::Relaxed), ended: self.ended.load(Ordering::Relaxed) }
+        Switches {
+            paused: self.paused.load(Ordering::Relaxed),
+            ended: self.ended.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) fn switch(&self, to: Switches) {

@@ -21,28 +21,48 @@ pub struct SaleMetrics {
 
 fn stage_buckets() -> Vec<f64> {
     // From a call in memory (20 us) to a buyer's patience (5 s).
-    vec![2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]
+    vec![
+        2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
+        1.0, 2.5, 5.0,
+    ]
 }
 
 impl SaleMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let orders = IntCounterVec::new(Opts::new("floodgate_orders_total", "Answers to purchases"), &["outcome"])?;
+        let orders = IntCounterVec::new(
+            Opts::new("floodgate_orders_total", "Answers to purchases"),
+            &["outcome"],
+        )?;
         let stages = prometheus::HistogramVec::new(
-            HistogramOpts::new("floodgate_stage_seconds", "Time of a purchase in each stage").buckets(stage_buckets()),
+            HistogramOpts::new(
+                "floodgate_stage_seconds",
+                "Time of a purchase in each stage",
+            )
+            .buckets(stage_buckets()),
             &["stage"],
         )?;
         let batch = Histogram::with_opts(
             // Up to the desk's largest batch. A mean near 1 under load means batching is broken.
-            HistogramOpts::new("floodgate_batch_orders", "Orders a script call carries")
-                .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+            HistogramOpts::new("floodgate_batch_orders", "Orders a script call carries").buckets(
+                vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0],
+            ),
         )?;
-        let release_lag = Gauge::new("floodgate_release_lag_seconds", "Between the end of a pay window and its close")?;
+        let release_lag = Gauge::new(
+            "floodgate_release_lag_seconds",
+            "Between the end of a pay window and its close",
+        )?;
         let rebuilds = IntCounterVec::new(
-            Opts::new("floodgate_bucket_rebuilds_total", "Buckets made anew from the ledger"),
+            Opts::new(
+                "floodgate_bucket_rebuilds_total",
+                "Buckets made anew from the ledger",
+            ),
             &["cause"],
         )?;
         let shed = IntCounterVec::new(
-            Opts::new("floodgate_shed_total", "Purchases turned away before stock was touched"),
+            Opts::new(
+                "floodgate_shed_total",
+                "Purchases turned away before stock was touched",
+            ),
             &["reason"],
         )?;
         registry.register(Box::new(orders.clone()))?;
@@ -55,7 +75,15 @@ impl SaleMetrics {
         let stage = |name: &str| stages.with_label_values(&[name]);
         Ok(Self {
             won: outcome("won"),
-            refused: ["not_open", "paused", "ended", "not_enough", "over_limit", "key_reused"].map(outcome),
+            refused: [
+                "not_open",
+                "paused",
+                "ended",
+                "not_enough",
+                "over_limit",
+                "key_reused",
+            ]
+            .map(outcome),
             unknown: outcome("unknown"),
             batch_orders: batch,
             desk_seconds: stage("desk"),

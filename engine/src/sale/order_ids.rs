@@ -23,7 +23,10 @@ pub struct IdLease {
 impl IdLease {
     /// `floor`: above every id given before; `ceiling`: durably leased.
     pub fn new(floor: u64, ceiling: u64) -> Self {
-        Self { floor, ceiling: AtomicU64::new(ceiling) }
+        Self {
+            floor,
+            ceiling: AtomicU64::new(ceiling),
+        }
     }
 
     /// The lease that should be made durable next, if it is time to.
@@ -50,7 +53,13 @@ pub struct OrderIds {
 
 impl OrderIds {
     pub fn new(sale: SaleNo, bucket: BucketNo, node: NodeNo) -> Self {
-        Self { sale, bucket, node, last_ms: 0, counter: 0 }
+        Self {
+            sale,
+            bucket,
+            node,
+            last_ms: 0,
+            counter: 0,
+        }
     }
 
     /// `None` when the lease is used up: the ledger is behind, the buyer may retry.
@@ -104,7 +113,9 @@ mod tests {
 
     #[test]
     fn a_restart_starts_above_the_lease() {
-        let before = ids().next(&IdLease::new(0, 10_000), UnixMs(10_000), 0).expect("leased");
+        let before = ids()
+            .next(&IdLease::new(0, 10_000), UnixMs(10_000), 0)
+            .expect("leased");
         let lease = IdLease::new(10_001, 20_000);
         let after = ids().next(&lease, UnixMs(3), 0).expect("leased");
         assert!(after > before);

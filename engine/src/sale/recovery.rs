@@ -30,7 +30,12 @@ pub enum RecoveryError {
     #[error(transparent)]
     Fact(#[from] FactError),
     #[error("sale {sale}: order {order} names bucket {bucket}, and the sale has {buckets}")]
-    NoSuchBucket { sale: String, order: OrderId, bucket: u16, buckets: u16 },
+    NoSuchBucket {
+        sale: String,
+        order: OrderId,
+        bucket: u16,
+        buckets: u16,
+    },
     #[error("sale {sale}: {what}")]
     Oversold { sale: String, what: String },
 }
@@ -69,10 +74,17 @@ pub fn highest_id_ms(ledger: &Ledger, sale: &Sale) -> Result<u64, RecoveryError>
 pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale>, RecoveryError> {
     let sale = Arc::new(record.definition.clone());
     // As many winners as units; a buyer may win more than one.
-    let winners = usize::try_from(sale.units_opened()).unwrap_or(usize::MAX).min(20_000_000);
-    let limits = UserLimits { units_max: sale.units_per_user, orders_max: sale.orders_per_user_max };
+    let winners = usize::try_from(sale.units_opened())
+        .unwrap_or(usize::MAX)
+        .min(20_000_000);
+    let limits = UserLimits {
+        units_max: sale.units_per_user,
+        orders_max: sale.orders_per_user_max,
+    };
     let index = Index::new(limits, winners);
-    let mut guards: Vec<Guard> = (0..sale.buckets).map(|_| Guard::new(sale.skus.len())).collect();
+    let mut guards: Vec<Guard> = (0..sale.buckets)
+        .map(|_| Guard::new(sale.skus.len()))
+        .collect();
     let mut windows: Vec<Vec<(UnixMs, OrderId)>> = vec![Vec::new(); usize::from(sale.buckets)];
     read_allotments(&sale, &tools.ledger, &mut guards)?;
     read_orders(&sale, &tools.ledger, &index, &mut guards, &mut windows)?;
@@ -81,7 +93,10 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     let (mut desks, mut posts) = (Vec::new(), Vec::new());
     for (no, (guard, windows)) in guards.into_iter().zip(windows).enumerate() {
         let no = BucketNo(u16::try_from(no).expect("a sale has at most 4,096 buckets"));
-        let bucket = BucketRef { sale: sale.id.clone(), bucket: no };
+        let bucket = BucketRef {
+            sale: sale.id.clone(),
+            bucket: no,
+        };
         let ledger_id = tools.ledger.id().to_string();
         let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, 0, ledger_id);
         let mut bucket = Bucket::new(caller, tools.ledger.clone());
@@ -116,25 +131,47 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         wait_max: std::time::Duration::from_millis(u64::from(sale.admission.wait_ms)),
         under_way_max: tools.under_way_max,
     });
-    Ok(Arc::new(LiveSale::new(sale, record.number, record.switches, index, gate, posts, stock)))
+    Ok(Arc::new(LiveSale::new(
+        sale,
+        record.number,
+        record.switches,
+        index,
+        gate,
+        posts,
+        stock,
+    )))
 }
 
-fn read_allotments(sale: &Sale, ledger: &Ledger, guards: &mut [Guard]) -> Result<(), RecoveryError> {
+fn read_allotments(
+    sale: &Sale,
+    ledger: &Ledger,
+    guards: &mut [Guard],
+) -> Result<(), RecoveryError> {
     for found in ledger.entities(Some(sale.id.as_bytes()), Some(facts::ALLOTMENT), false) {
         let snapshot = found?;
-        let odd = |what: String| FactError::Odd { seq: snapshot.seq.0, what };
-        let allotment = codec::decode_allotment(&snapshot.body)
-            .map_err(|source| FactError::Body { seq: snapshot.seq.0, source })?;
+        let odd = |what: String| FactError::Odd {
+            seq: snapshot.seq.0,
+            what,
+        };
+        let allotment =
+            codec::decode_allotment(&snapshot.body).map_err(|source| FactError::Body {
+                seq: snapshot.seq.0,
+                source,
+            })?;
         let guard = guards
             .get_mut(usize::from(allotment.bucket.0))
             .ok_or_else(|| odd(format!("an allotment for bucket {}", allotment.bucket.0)))?;
         for (sku, units) in allotment.lines {
-            let (at, _) = sale.sku(&sku).ok_or_else(|| odd(format!("an allotment of the SKU {sku}")))?;
+            let (at, _) = sale
+                .sku(&sku)
+                .ok_or_else(|| odd(format!("an allotment of the SKU {sku}")))?;
             let line = &mut guard.lines[at];
-            line.allotted = line
-                .allotted
-                .checked_add_signed(units)
-                .ok_or_else(|| odd(format!("{units} units of {sku} on top of {}", line.allotted)))?;
+            line.allotted = line.allotted.checked_add_signed(units).ok_or_else(|| {
+                odd(format!(
+                    "{units} units of {sku} on top of {}",
+                    line.allotted
+                ))
+            })?;
         }
     }
     Ok(())
@@ -159,9 +196,19 @@ fn read_orders(
             });
         }
         let live = order.state.is_live();
-        index.restore(&order.user, &order.key, order.fingerprint, order.id, if live { order.units() } else { 0 });
+        index.restore(
+            &order.user,
+            &order.key,
+            order.fingerprint,
+            order.id,
+            if live { order.units() } else { 0 },
+        );
         if live {
-            guards[bucket].restore(&facts::units_of(sale, &order), order.state.is_held(), order.mark());
+            guards[bucket].restore(
+                &facts::units_of(sale, &order),
+                order.state.is_held(),
+                order.mark(),
+            );
         }
         if let OrderState::PendingPayment { until, .. } = order.state {
             windows[bucket].push((until, order.id));

@@ -22,7 +22,9 @@ use super::order_ids::{IdLease, LEASE_MS};
 use super::recovery::{self, RecoveryError, Tools};
 use crate::admission::Shed;
 use crate::domain::codec::{Allotment, SaleRecord, decode_sale};
-use crate::domain::ids::{BucketNo, DeviceId, Fingerprint, IdemKey, NodeNo, OrderId, SaleId, SaleNo, UserId, home_bucket};
+use crate::domain::ids::{
+    BucketNo, DeviceId, Fingerprint, IdemKey, NodeNo, OrderId, SaleId, SaleNo, UserId, home_bucket,
+};
 use crate::domain::order::{Order, OrderEvent};
 use crate::domain::sale::{Sale, Switches};
 use crate::domain::time::Clock;
@@ -100,7 +102,15 @@ pub struct Selling {
 impl Selling {
     /// Opens every sale the ledger knows.
     pub async fn recover(parts: SellingParts) -> Result<Arc<Self>, RecoveryError> {
-        let SellingParts { ledger, host, clock, metrics, node, under_way_max, answer_max } = parts;
+        let SellingParts {
+            ledger,
+            host,
+            clock,
+            metrics,
+            node,
+            under_way_max,
+            answer_max,
+        } = parts;
         let mut records = Vec::new();
         let mut floor = ledger
             .meta(facts::ID_FLOOR)?
@@ -108,15 +118,29 @@ impl Selling {
             .map_or(0, u64::from_be_bytes);
         for found in ledger.entities(None, Some(facts::SALE), false) {
             let snapshot = found?;
-            let record = decode_sale(&snapshot.body)
-                .map_err(|source| FactError::Body { seq: snapshot.seq.0, source })?;
+            let record = decode_sale(&snapshot.body).map_err(|source| FactError::Body {
+                seq: snapshot.seq.0,
+                source,
+            })?;
             floor = floor.max(recovery::highest_id_ms(&ledger, &record.definition)?);
             records.push(record);
         }
         let lease = Arc::new(IdLease::new(floor + 1, 0));
-        let tools = Tools { ledger, host, clock, lease, metrics, node, under_way_max };
-        let selling =
-            Arc::new(Self { sales: ArcSwap::default(), tools, answer_max, admin: Mutex::new(()) });
+        let tools = Tools {
+            ledger,
+            host,
+            clock,
+            lease,
+            metrics,
+            node,
+            under_way_max,
+        };
+        let selling = Arc::new(Self {
+            sales: ArcSwap::default(),
+            tools,
+            answer_max,
+            admin: Mutex::new(()),
+        });
         selling.extend_lease().await;
         let mut sales = SalesById::new();
         for record in records {
@@ -136,9 +160,22 @@ impl Selling {
     }
 
     async fn extend_lease(&self) {
-        let Some(ceiling) = self.tools.lease.wanted(self.tools.clock.now()) else { return };
-        let meta = vec![(Bytes::from_static(facts::ID_FLOOR), Bytes::copy_from_slice(&ceiling.to_be_bytes()))];
-        let committed = match self.tools.ledger.append(Group { drafts: Vec::new(), meta }).await {
+        let Some(ceiling) = self.tools.lease.wanted(self.tools.clock.now()) else {
+            return;
+        };
+        let meta = vec![(
+            Bytes::from_static(facts::ID_FLOOR),
+            Bytes::copy_from_slice(&ceiling.to_be_bytes()),
+        )];
+        let committed = match self
+            .tools
+            .ledger
+            .append(Group {
+                drafts: Vec::new(),
+                meta,
+            })
+            .await
+        {
             Ok(receipt) => receipt.await.map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -182,19 +219,47 @@ impl Selling {
                 sale.buckets
             )));
         }
-        let number = sales.values().map(|s| s.number().0).max().map_or(Some(1), |n| n.checked_add(1));
+        let number = sales
+            .values()
+            .map(|s| s.number().0)
+            .max()
+            .map_or(Some(1), |n| n.checked_add(1));
         let Some(number) = number else {
-            return Ok(Created::Refused("the ledger has 65,535 sales; start a new one".into()));
+            return Ok(Created::Refused(
+                "the ledger has 65,535 sales; start a new one".into(),
+            ));
         };
-        let record = SaleRecord { definition: sale.clone(), number: SaleNo(number), switches: Switches::default() };
+        let record = SaleRecord {
+            definition: sale.clone(),
+            number: SaleNo(number),
+            switches: Switches::default(),
+        };
         let now = self.tools.clock.now();
         let mut drafts = vec![facts::sale_draft(&record, 1, now)];
         for bucket in 0..sale.buckets {
-            let lines = sale.skus.iter().map(|s| (s.id.clone(), i64::from(sale.share(s.units, bucket)))).collect();
-            let allotment = Allotment { bucket: BucketNo(bucket), lines };
-            drafts.push(facts::allotment_draft(&sale.id, &format!("open-{bucket}"), &allotment, now));
+            let lines = sale
+                .skus
+                .iter()
+                .map(|s| (s.id.clone(), i64::from(sale.share(s.units, bucket))))
+                .collect();
+            let allotment = Allotment {
+                bucket: BucketNo(bucket),
+                lines,
+            };
+            drafts.push(facts::allotment_draft(
+                &sale.id,
+                &format!("open-{bucket}"),
+                &allotment,
+                now,
+            ));
         }
-        if let Err(error) = self.commit(Group { drafts, meta: Vec::new() }).await {
+        if let Err(error) = self
+            .commit(Group {
+                drafts,
+                meta: Vec::new(),
+            })
+            .await
+        {
             return Ok(Created::Refused(error));
         }
         let live = recovery::open_sale(record, &self.tools).await?;
@@ -208,19 +273,36 @@ impl Selling {
     /// Pause, resume, end. Durable before it counts.
     pub async fn switch(&self, id: &str, change: impl FnOnce(Switches) -> Switches) -> Switched {
         let _one = self.admin.lock().await;
-        let Some(live) = self.sale(id) else { return Switched::Missing };
+        let Some(live) = self.sale(id) else {
+            return Switched::Missing;
+        };
         let (was, to) = (live.switches(), change(live.switches()));
         if was.ended && !to.ended {
             return Switched::Refused("an ended sale cannot be opened again");
         }
         if was != to {
-            let record = SaleRecord { definition: live.sale().clone(), number: live.number(), switches: to };
-            let version = match self.tools.ledger.entity(id.as_bytes(), facts::SALE, id.as_bytes()) {
+            let record = SaleRecord {
+                definition: live.sale().clone(),
+                number: live.number(),
+                switches: to,
+            };
+            let version = match self
+                .tools
+                .ledger
+                .entity(id.as_bytes(), facts::SALE, id.as_bytes())
+            {
                 Ok(Some(snapshot)) => snapshot.version + 1,
                 Ok(None) | Err(_) => return Switched::Refused("the ledger cannot be read"),
             };
             let draft = facts::sale_draft(&record, version, self.tools.clock.now());
-            if self.commit(Group { drafts: vec![draft], meta: Vec::new() }).await.is_err() {
+            if self
+                .commit(Group {
+                    drafts: vec![draft],
+                    meta: Vec::new(),
+                })
+                .await
+                .is_err()
+            {
                 return Switched::Refused("the ledger is closed");
             }
             live.switch(to);
@@ -229,17 +311,32 @@ impl Selling {
     }
 
     async fn commit(&self, group: Group) -> Result<(), String> {
-        let receipt = self.tools.ledger.append(group).await.map_err(|e| e.to_string())?;
+        let receipt = self
+            .tools
+            .ledger
+            .append(group)
+            .await
+            .map_err(|e| e.to_string())?;
         receipt.await.map(drop).map_err(|e| e.to_string())
     }
 
     /// One purchase, from key to answer.
     pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> Bought {
         let deadline = Instant::now() + self.answer_max;
-        let Purchase { user, key, units, device } = purchase;
+        let Purchase {
+            user,
+            key,
+            units,
+            device,
+        } = purchase;
         let sale = live.sale();
-        let fingerprint = Fingerprint::of(&sale.id, units.iter().map(|(at, n)| (&sale.skus[*at].id, *n)));
-        let n_units: u32 = units.iter().fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
+        let fingerprint = Fingerprint::of(
+            &sale.id,
+            units.iter().map(|(at, n)| (&sale.skus[*at].id, *n)),
+        );
+        let n_units: u32 = units
+            .iter()
+            .fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
         loop {
             // What is known of the key comes before every other answer.
             if let Some(known) = live.index.look(&user, &key, fingerprint) {
@@ -264,19 +361,39 @@ impl Selling {
                 }
             };
             let asked_at = Instant::now();
-            let admitted = live.gate.admit(Ask { claim, units, device }).await;
-            self.tools.metrics.admit_seconds.observe(asked_at.elapsed().as_secs_f64());
+            let admitted = live
+                .gate
+                .admit(Ask {
+                    claim,
+                    units,
+                    device,
+                })
+                .await;
+            self.tools
+                .metrics
+                .admit_seconds
+                .observe(asked_at.elapsed().as_secs_f64());
             let ask = match admitted {
                 Ok(ask) => ask,
                 Err(shed) => {
-                    self.tools.metrics.shed.with_label_values(&[shed.reason()]).inc();
+                    self.tools
+                        .metrics
+                        .shed
+                        .with_label_values(&[shed.reason()])
+                        .inc();
                     return Bought::Shed(shed);
                 }
             };
             let (reply, answer) = oneshot::channel();
             let bucket = home_bucket(&sale.id, &user, sale.buckets);
-            let Some(desk) = live.desk(bucket) else { return Bought::NotReady("the desk is not open") };
-            let buy = Command::Buy { ask, asked_at: Instant::now(), reply };
+            let Some(desk) = live.desk(bucket) else {
+                return Bought::NotReady("the desk is not open");
+            };
+            let buy = Command::Buy {
+                ask,
+                asked_at: Instant::now(),
+                reply,
+            };
             if desk.try_send(buy).is_err() {
                 return Bought::NotReady("the desk is closed");
             }
@@ -297,17 +414,19 @@ impl Selling {
                 self.tools.metrics.refused(Refusal::KeyReused).inc();
                 Some(Bought::Refused(Refusal::KeyReused))
             }
-            Known::Won(id) => Some(match facts::load_order(&self.tools.ledger, &live.sale().id, id) {
-                Ok(Some(order)) => Bought::Replay(Arc::new(order)),
-                Ok(None) => {
-                    tracing::error!(order = %id, "the index names an order that the ledger does not have");
-                    Bought::Unknown
-                }
-                Err(error) => {
-                    tracing::error!(%error, order = %id, "read an order");
-                    Bought::Unknown
-                }
-            }),
+            Known::Won(id) => Some(
+                match facts::load_order(&self.tools.ledger, &live.sale().id, id) {
+                    Ok(Some(order)) => Bought::Replay(Arc::new(order)),
+                    Ok(None) => {
+                        tracing::error!(order = %id, "the index names an order that the ledger does not have");
+                        Bought::Unknown
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, order = %id, "read an order");
+                        Bought::Unknown
+                    }
+                },
+            ),
             Known::Join(answer) => match tokio::time::timeout_at(deadline, answer).await {
                 Err(_) => Some(Bought::InProgress),
                 Ok(Err(_)) => None,
@@ -320,20 +439,36 @@ impl Selling {
 
     /// The order, if it is this user's; another's is as good as none.
     pub fn order(&self, user: &UserId, id: OrderId) -> Result<Option<Order>, FactError> {
-        let Some(live) = self.sale_of(id) else { return Ok(None) };
+        let Some(live) = self.sale_of(id) else {
+            return Ok(None);
+        };
         let order = facts::load_order(&self.tools.ledger, &live.sale().id, id)?;
         Ok(order.filter(|o| o.user == *user))
     }
 
     fn sale_of(&self, id: OrderId) -> Option<Arc<LiveSale>> {
         let number = id.parts().sale;
-        self.sales.load().values().find(|s| s.number() == number).cloned()
+        self.sales
+            .load()
+            .values()
+            .find(|s| s.number() == number)
+            .cloned()
     }
 
     /// A user's orders over all sales, newest first, before `before`.
-    pub fn orders_of(&self, user: &UserId, before: Option<OrderId>, limit: usize) -> Result<Vec<Order>, FactError> {
+    pub fn orders_of(
+        &self,
+        user: &UserId,
+        before: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<Order>, FactError> {
         let ledger = &self.tools.ledger;
-        let refs = ledger.by_owner(user.as_bytes(), facts::ORDER, before.as_ref().map(|id| &id.as_bytes()[..]), limit)?;
+        let refs = ledger.by_owner(
+            user.as_bytes(),
+            facts::ORDER,
+            before.as_ref().map(|id| &id.as_bytes()[..]),
+            limit,
+        )?;
         let mut orders = Vec::with_capacity(refs.len());
         for found in refs {
             if let Some(snapshot) = ledger.entity(&found.group, facts::ORDER, &found.id)? {
@@ -344,23 +479,51 @@ impl Selling {
     }
 
     /// All orders of a sale, as the ledger has them.
-    pub fn orders_page(&self, sale: &SaleId, after: Option<OrderId>, limit: usize) -> Result<OrdersPage, FactError> {
+    pub fn orders_page(
+        &self,
+        sale: &SaleId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<OrdersPage, FactError> {
         let ledger = &self.tools.ledger;
         // Before the read: what is durable now is certainly in what is read next.
         let durable_seq = ledger.tip().seq.0;
         let after = after.as_ref().map(|id| &id.as_bytes()[..]);
         let snapshots = ledger.entities_page(sale.as_bytes(), facts::ORDER, after, limit)?;
-        let orders = snapshots.iter().map(facts::order_of).collect::<Result<Vec<_>, _>>()?;
-        let next = if orders.len() == limit { orders.last().map(|o| o.id) } else { None };
-        Ok(OrdersPage { orders, next, durable_seq })
+        let orders = snapshots
+            .iter()
+            .map(facts::order_of)
+            .collect::<Result<Vec<_>, _>>()?;
+        let next = if orders.len() == limit {
+            orders.last().map(|o| o.id)
+        } else {
+            None
+        };
+        Ok(OrdersPage {
+            orders,
+            next,
+            durable_seq,
+        })
     }
 
     /// Asks the order's desk for a change.
     pub async fn change(&self, id: OrderId, event: OrderEvent) -> Changed {
-        let Some(live) = self.sale_of(id) else { return Changed::Missing(id) };
-        let Some(desk) = live.desk(id.bucket()) else { return Changed::Missing(id) };
+        let Some(live) = self.sale_of(id) else {
+            return Changed::Missing(id);
+        };
+        let Some(desk) = live.desk(id.bucket()) else {
+            return Changed::Missing(id);
+        };
         let (reply, answer) = oneshot::channel();
-        if desk.send(Command::Change { order: id, event, reply: Some(reply) }).await.is_err() {
+        if desk
+            .send(Command::Change {
+                order: id,
+                event,
+                reply: Some(reply),
+            })
+            .await
+            .is_err()
+        {
             return Changed::Unknown;
         }
         match tokio::time::timeout(self.answer_max, answer).await {

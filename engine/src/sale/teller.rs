@@ -44,7 +44,11 @@ impl Winner {
 }
 
 enum Slip {
-    Batch { receipt: Receipt, winners: Vec<Winner>, handed_at: Instant },
+    Batch {
+        receipt: Receipt,
+        winners: Vec<Winner>,
+        handed_at: Instant,
+    },
     Settled(oneshot::Sender<()>),
 }
 
@@ -60,8 +64,14 @@ impl Teller {
     }
 
     pub async fn tell(&self, receipt: Receipt, winners: Vec<Winner>) {
-        let slip = Slip::Batch { receipt, winners, handed_at: Instant::now() };
-        if let Err(mpsc::error::SendError(Slip::Batch { winners, .. })) = self.slips.send(slip).await {
+        let slip = Slip::Batch {
+            receipt,
+            winners,
+            handed_at: Instant::now(),
+        };
+        if let Err(mpsc::error::SendError(Slip::Batch { winners, .. })) =
+            self.slips.send(slip).await
+        {
             // Only when the runtime is going down.
             winners.into_iter().for_each(Winner::unknown);
         }
@@ -80,9 +90,15 @@ impl Teller {
 async fn run(mut inbox: mpsc::Receiver<Slip>, metrics: SaleMetrics) {
     while let Some(slip) = inbox.recv().await {
         match slip {
-            Slip::Batch { receipt, winners, handed_at } => match receipt.await {
+            Slip::Batch {
+                receipt,
+                winners,
+                handed_at,
+            } => match receipt.await {
                 Ok(_) => {
-                    metrics.commit_seconds.observe(handed_at.elapsed().as_secs_f64());
+                    metrics
+                        .commit_seconds
+                        .observe(handed_at.elapsed().as_secs_f64());
                     metrics.won.inc_by(winners.len() as u64);
                     for winner in winners {
                         winner.won();

@@ -39,7 +39,15 @@ pub struct BucketCaller {
 impl BucketCaller {
     /// For a bucket that is about to be (re)built under `epoch`.
     pub fn new(host: Arc<dyn StockHost>, bucket: BucketRef, epoch: u32, ledger_id: String) -> Self {
-        Self { host, bucket, epoch, n: 0, acked: 0, ledger_id, durable_seq: 0 }
+        Self {
+            host,
+            bucket,
+            epoch,
+            n: 0,
+            acked: 0,
+            ledger_id,
+            durable_seq: 0,
+        }
     }
 
     pub fn epoch(&self) -> u32 {
@@ -68,7 +76,11 @@ impl BucketCaller {
 
     /// Runs a script until it is answered. Returns what follows the protocol's
     /// own two values in the reply.
-    pub async fn call(&mut self, script: Script, fill: impl FnOnce(&mut Args)) -> Result<Vec<Reply>, CallError> {
+    pub async fn call(
+        &mut self,
+        script: Script,
+        fill: impl FnOnce(&mut Args),
+    ) -> Result<Vec<Reply>, CallError> {
         self.n += 1;
         let mut args = Args::default();
         args.push_number(u64::from(self.epoch));
@@ -94,7 +106,10 @@ impl BucketCaller {
             }
         };
         let Reply::Array(mut values) = reply else {
-            return Err(CallError::Malformed { script, what: "not an array" });
+            return Err(CallError::Malformed {
+                script,
+                what: "not an array",
+            });
         };
         match values.first() {
             Some(Reply::Int(0)) if values.get(1) == Some(&Reply::Int(self.n.cast_signed())) => {
@@ -102,13 +117,19 @@ impl BucketCaller {
                 values.drain(..2);
                 Ok(values)
             }
-            Some(Reply::Int(1)) => Err(CallError::Changed(format!("a later call than {} was answered: {values:?}", self.n))),
+            Some(Reply::Int(1)) => Err(CallError::Changed(format!(
+                "a later call than {} was answered: {values:?}",
+                self.n
+            ))),
             Some(Reply::Int(2)) => Err(CallError::Changed(format!(
                 "we are at epoch {}, call {}; the bucket says {values:?}",
                 self.epoch, self.n
             ))),
             Some(Reply::Int(_) | Reply::Bytes(_) | Reply::Array(_) | Reply::Nil) | None => {
-                Err(CallError::Malformed { script, what: "no protocol status" })
+                Err(CallError::Malformed {
+                    script,
+                    what: "no protocol status",
+                })
             }
         }
     }

@@ -116,12 +116,14 @@ fn flag(args: &mut Args, on: bool) {
 
 fn int(script: Script, reply: Option<&Reply>) -> Result<u64, CallError> {
     match reply {
-        Some(Reply::Int(n)) => {
-            u64::try_from(*n).map_err(|_| CallError::Malformed { script, what: "a negative count" })
-        }
-        Some(Reply::Bytes(_) | Reply::Array(_) | Reply::Nil) | None => {
-            Err(CallError::Malformed { script, what: "an integer is missing" })
-        }
+        Some(Reply::Int(n)) => u64::try_from(*n).map_err(|_| CallError::Malformed {
+            script,
+            what: "a negative count",
+        }),
+        Some(Reply::Bytes(_) | Reply::Array(_) | Reply::Nil) | None => Err(CallError::Malformed {
+            script,
+            what: "an integer is missing",
+        }),
     }
 }
 
@@ -129,12 +131,19 @@ fn exactly(script: Script, replies: &[Reply], n: usize) -> Result<(), CallError>
     if replies.len() == n {
         Ok(())
     } else {
-        Err(CallError::Malformed { script, what: "not one answer per request" })
+        Err(CallError::Malformed {
+            script,
+            what: "not one answer per request",
+        })
     }
 }
 
 impl BucketCaller {
-    pub async fn reserve(&mut self, now: UnixMs, requests: &[HoldRequest<'_>]) -> Result<Vec<Verdict>, CallError> {
+    pub async fn reserve(
+        &mut self,
+        now: UnixMs,
+        requests: &[HoldRequest<'_>],
+    ) -> Result<Vec<Verdict>, CallError> {
         let script = Script::Reserve;
         let replies = self
             .call(script, |args| {
@@ -169,13 +178,21 @@ impl BucketCaller {
                     6 => Verdict::NotEnough,
                     7 => Verdict::UnknownSku,
                     8 => Verdict::Clash,
-                    _ => return Err(CallError::Malformed { script, what: "an unknown code" }),
+                    _ => {
+                        return Err(CallError::Malformed {
+                            script,
+                            what: "an unknown code",
+                        });
+                    }
                 })
             })
             .collect()
     }
 
-    pub async fn settle(&mut self, requests: &[SettleRequest<'_>]) -> Result<Vec<Settled>, CallError> {
+    pub async fn settle(
+        &mut self,
+        requests: &[SettleRequest<'_>],
+    ) -> Result<Vec<Settled>, CallError> {
         let script = Script::Settle;
         let replies = self
             .call(script, |args| {
@@ -209,7 +226,12 @@ impl BucketCaller {
                     1 => Settled::OtherVersion,
                     2 => Settled::Missing,
                     3 => Settled::Impossible,
-                    _ => return Err(CallError::Malformed { script, what: "an unknown code" }),
+                    _ => {
+                        return Err(CallError::Malformed {
+                            script,
+                            what: "an unknown code",
+                        });
+                    }
                 })
             })
             .collect()
@@ -231,7 +253,11 @@ impl BucketCaller {
         Ok(int(Script::Open, replies.first())? == 0)
     }
 
-    pub async fn rebuild_begin(&mut self, starts_at: UnixMs, ends_at: UnixMs) -> Result<(), CallError> {
+    pub async fn rebuild_begin(
+        &mut self,
+        starts_at: UnixMs,
+        ends_at: UnixMs,
+    ) -> Result<(), CallError> {
         self.call(Script::Rebuild, |args| {
             args.push("begin");
             args.push_number(starts_at.0);
@@ -313,25 +339,40 @@ pub fn hold_value(version: Version, mark: u64, blob: &[u8]) -> Vec<u8> {
 
 impl Row {
     pub fn hold(order: &Order, blob: &Bytes) -> Self {
-        Self { field: order.id.text().as_bytes().to_vec(), value: hold_value(order.version, order.mark(), blob) }
+        Self {
+            field: order.id.text().as_bytes().to_vec(),
+            value: hold_value(order.version, order.mark(), blob),
+        }
     }
 
     pub fn used(order: &Order) -> Self {
         let mut value = order.fingerprint.hex().to_vec();
         value.push(b':');
         value.extend_from_slice(order.id.text().as_bytes());
-        Self { field: [order.user.as_bytes(), b":", order.key.as_bytes()].concat(), value }
+        Self {
+            field: [order.user.as_bytes(), b":", order.key.as_bytes()].concat(),
+            value,
+        }
     }
 
     pub fn user(user: &UserId, units_live: u32) -> Self {
-        Self { field: user.as_bytes().to_vec(), value: units_live.to_string().into_bytes() }
+        Self {
+            field: user.as_bytes().to_vec(),
+            value: units_live.to_string().into_bytes(),
+        }
     }
 
     pub fn stock(kind: char, sku: &SkuId, units: u64) -> Self {
-        Self { field: format!("{kind}:{sku}").into_bytes(), value: units.to_string().into_bytes() }
+        Self {
+            field: format!("{kind}:{sku}").into_bytes(),
+            value: units.to_string().into_bytes(),
+        }
     }
 
     pub fn allotment(id: &str) -> Self {
-        Self { field: format!("a:{id}").into_bytes(), value: b"1".to_vec() }
+        Self {
+            field: format!("a:{id}").into_bytes(),
+            value: b"1".to_vec(),
+        }
     }
 }

@@ -82,8 +82,14 @@ pub enum Script {
 }
 
 impl Script {
-    pub const ALL: [Script; 6] =
-        [Script::Open, Script::Reserve, Script::Settle, Script::Move, Script::Rebuild, Script::Audit];
+    pub const ALL: [Script; 6] = [
+        Script::Open,
+        Script::Reserve,
+        Script::Settle,
+        Script::Move,
+        Script::Rebuild,
+        Script::Audit,
+    ];
 }
 
 /// A Redis reply, as far as the scripts use it.
@@ -113,7 +119,12 @@ pub type HostFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, HostError>> 
 pub trait StockHost: Send + Sync {
     /// The identical call may be sent again after `Unknown`: scripts and the
     /// call protocol make that safe.
-    fn run<'a>(&'a self, bucket: &'a BucketRef, script: Script, args: &'a std::sync::Arc<Args>) -> HostFuture<'a>;
+    fn run<'a>(
+        &'a self,
+        bucket: &'a BucketRef,
+        script: Script,
+        args: &'a std::sync::Arc<Args>,
+    ) -> HostFuture<'a>;
 
     /// Told before a sale opens: about this many orders will be held in the
     /// bucket. A host that keeps maps of its own makes room now, not while selling.

@@ -11,6 +11,8 @@ mod host;
 mod script;
 
 pub use call::{BucketCaller, CallError};
-pub use codec::{AuditReply, Counters, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled, Verdict};
+pub use codec::{
+    AuditReply, Counters, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled, Verdict,
+};
 pub use host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 pub use script::text;

@@ -19,10 +19,18 @@ pub fn text(script: Script) -> String {
     let mut body = body(script).to_owned();
     if script == Script::Reserve {
         if without_stock_check() {
-            body = without(&body, "if stock[s] < quantity then -- CHECK:stock", "if false then");
+            body = without(
+                &body,
+                "if stock[s] < quantity then -- CHECK:stock",
+                "if false then",
+            );
         }
         if without_key_check() {
-            body = without(&body, "elseif known and not again then -- CHECK:key", "elseif false then");
+            body = without(
+                &body,
+                "elseif known and not again then -- CHECK:key",
+                "elseif false then",
+            );
         }
     }
     format!("{PRELUDE}\n{body}")

@@ -37,7 +37,12 @@ pub fn rows_of(record: &Record) -> Result<Option<OrderRow>, CodecError> {
     }
     let order = decode_order(&record.body)?;
     let outbox = outbox(&order);
-    Ok(Some(OrderRow { seq: record.seq.0, order, body: record.body.to_vec(), outbox }))
+    Ok(Some(OrderRow {
+        seq: record.seq.0,
+        order,
+        body: record.body.to_vec(),
+        outbox,
+    }))
 }
 
 fn event(state: OrderState) -> &'static str {
@@ -84,5 +89,9 @@ fn outbox(order: &Order) -> OutboxRow {
             "payDeadlineAt": order.pay_deadline.rfc3339(),
         },
     });
-    OutboxRow { id, event, payload: payload.to_string() }
+    OutboxRow {
+        id,
+        event,
+        payload: payload.to_string(),
+    }
 }

@@ -38,14 +38,21 @@ impl SqliteStore {
         };
         let mut writer = connect().map_err(away)?;
         migrate(&mut writer)?;
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(connect().map_err(away)?) })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            reader: Mutex::new(connect().map_err(away)?),
+        })
     }
 }
 
 fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     // The lock first: two engines that start together migrate one after the other.
-    let tx = db.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(away)?;
-    let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(away)?;
+    let tx = db
+        .transaction_with_behavior(TransactionBehavior::Exclusive)
+        .map_err(away)?;
+    let found: i64 = tx
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(away)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(StoreError::Newer { found, known });
@@ -53,7 +60,8 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     for sql in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         tx.execute_batch(sql).map_err(away)?;
     }
-    tx.pragma_update(None, "user_version", known).map_err(away)?;
+    tx.pragma_update(None, "user_version", known)
+        .map_err(away)?;
     tx.commit().map_err(away)
 }
 
@@ -61,7 +69,11 @@ fn read_mark(db: &Connection, node: u16) -> Result<Option<Mark>, StoreError> {
     db.prepare_cached("SELECT ledger, seq, hash FROM stream_marks WHERE node = ?1")
         .and_then(|mut s| {
             s.query_row([node], |row| {
-                Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 32]>(2)?))
+                Ok((
+                    row.get::<_, [u8; 16]>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, [u8; 32]>(2)?,
+                ))
             })
             .optional()
         })
@@ -110,7 +122,12 @@ fn put_order(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error
              ON CONFLICT (order_id, sku_id) DO NOTHING",
         )?;
         for item in &o.items {
-            items.execute(params![id, item.sku.as_str(), item.quantity, money(item.price.0)])?;
+            items.execute(params![
+                id,
+                item.sku.as_str(),
+                item.quantity,
+                money(item.price.0)
+            ])?;
         }
     }
     // An older version that comes late changes no snapshot, but it did happen.
@@ -123,7 +140,13 @@ fn put_order(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error
         "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
          VALUES (?1, 'order', ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
     )?
-    .execute(params![row.outbox.id.to_string(), id, row.outbox.event, row.outbox.payload, o.updated_at.0.cast_signed()])?;
+    .execute(params![
+        row.outbox.id.to_string(),
+        id,
+        row.outbox.event,
+        row.outbox.payload,
+        o.updated_at.0.cast_signed()
+    ])?;
     Ok(())
 }
 
@@ -131,7 +154,11 @@ fn put_order(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error
 fn is_poison(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::ConstraintViolation | rusqlite::ErrorCode::TypeMismatch | rusqlite::ErrorCode::TooBig)
+        Some(
+            rusqlite::ErrorCode::ConstraintViolation
+                | rusqlite::ErrorCode::TypeMismatch
+                | rusqlite::ErrorCode::TooBig
+        )
     )
 }
 
@@ -140,13 +167,24 @@ impl OrderStore for SqliteStore {
         read_mark(&self.reader.lock(), node)
     }
 
-    fn put(&self, node: u16, batch: &Batch, from: Option<&Mark>, to: &Mark) -> Result<Put, StoreError> {
+    fn put(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+    ) -> Result<Put, StoreError> {
         let mut db = self.writer.lock();
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(away)?;
+        let tx = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(away)?;
         for row in &batch.orders {
             put_order(&tx, row).map_err(|error| {
                 if is_poison(&error) {
-                    StoreError::Poison { order: row.order.id, why: error.to_string() }
+                    StoreError::Poison {
+                        order: row.order.id,
+                        why: error.to_string(),
+                    }
                 } else {
                     away(error)
                 }
@@ -162,7 +200,15 @@ impl OrderStore for SqliteStore {
             Some(was) => tx.execute(
                 "UPDATE stream_marks SET ledger = ?2, seq = ?3, hash = ?4
                  WHERE node = ?1 AND ledger = ?5 AND seq = ?6 AND hash = ?7",
-                params![node, ledger, seq, hash, was.ledger.0, was.seq.0.cast_signed(), was.hash.0],
+                params![
+                    node,
+                    ledger,
+                    seq,
+                    hash,
+                    was.ledger.0,
+                    was.seq.0.cast_signed(),
+                    was.hash.0
+                ],
             ),
         }
         .map_err(away)?;
@@ -196,24 +242,42 @@ impl OrderStore for SqliteStore {
                 .map_err(away)?;
             let after = after.map(|id| id.to_string()).unwrap_or_default();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let mut rows = select.query(params![sale.as_str(), after, limit]).map_err(away)?;
+            let mut rows = select
+                .query(params![sale.as_str(), after, limit])
+                .map_err(away)?;
             while let Some(row) = rows.next().map_err(away)? {
                 let snapshot: Vec<u8> = row.get(0).map_err(away)?;
-                let order = decode_order(&snapshot).map_err(|e| StoreError::Damaged(e.to_string()))?;
+                let order =
+                    decode_order(&snapshot).map_err(|e| StoreError::Damaged(e.to_string()))?;
                 // The columns are what others read: they must say the same.
-                let (version, status): (i64, String) = (row.get(1).map_err(away)?, row.get(2).map_err(away)?);
+                let (version, status): (i64, String) =
+                    (row.get(1).map_err(away)?, row.get(2).map_err(away)?);
                 if version.cast_unsigned() != order.version.0 || status != order.state.name() {
-                    return Err(StoreError::Damaged(format!("columns and snapshot of order {} differ", order.id)));
+                    return Err(StoreError::Damaged(format!(
+                        "columns and snapshot of order {} differ",
+                        order.id
+                    )));
                 }
                 let n_events: i64 = row.get(3).map_err(away)?;
-                orders.push(StoredOrder { order, n_events: n_events.cast_unsigned() });
+                orders.push(StoredOrder {
+                    order,
+                    n_events: n_events.cast_unsigned(),
+                });
             }
         }
-        let next = if orders.len() == limit { orders.last().map(|o| o.order.id) } else { None };
+        let next = if orders.len() == limit {
+            orders.last().map(|o| o.order.id)
+        } else {
+            None
+        };
         Ok(StoredPage { orders, next, mark })
     }
 
-    fn stock_counts(&self, node: u16, sale: &SaleId) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
+    fn stock_counts(
+        &self,
+        node: u16,
+        sale: &SaleId,
+    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
         let mut db = self.reader.lock();
         let tx = db.transaction().map_err(away)?;
         let mark = read_mark(&tx, node)?;

@@ -73,9 +73,25 @@ pub trait OrderStore: Send + Sync {
 
     /// Snapshots by version, events once, and the mark from `from` to `to`, all
     /// or nothing.
-    fn put(&self, node: u16, batch: &Batch, from: Option<&Mark>, to: &Mark) -> Result<Put, StoreError>;
+    fn put(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+    ) -> Result<Put, StoreError>;
 
-    fn orders_page(&self, node: u16, sale: &SaleId, after: Option<OrderId>, limit: usize) -> Result<StoredPage, StoreError>;
+    fn orders_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<StoredPage, StoreError>;
 
-    fn stock_counts(&self, node: u16, sale: &SaleId) -> Result<(Vec<StockCount>, Option<Mark>), StoreError>;
+    fn stock_counts(
+        &self,
+        node: u16,
+        sale: &SaleId,
+    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError>;
 }

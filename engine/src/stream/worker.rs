@@ -78,9 +78,20 @@ impl StreamWorker {
             wake: Condvar::new(),
             wake_lock: Mutex::new(()),
         });
-        let worker = Worker { ledger, store, config, metrics, shared: Arc::clone(&shared) };
-        let thread = std::thread::Builder::new().name("stream".into()).spawn(move || worker.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let worker = Worker {
+            ledger,
+            store,
+            config,
+            metrics,
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new()
+            .name("stream".into())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     pub fn state(&self) -> StreamState {
@@ -156,18 +167,29 @@ impl Worker {
                     1
                 })
             };
-            let lag = self.ledger.tip().seq.0.saturating_sub(mark.as_ref().map_or(0, |m: &Mark| m.seq.0));
+            let lag = self
+                .ledger
+                .tip()
+                .seq
+                .0
+                .saturating_sub(mark.as_ref().map_or(0, |m: &Mark| m.seq.0));
             if lag == 0 {
                 even_at = Instant::now();
             }
             self.metrics.lag_records.set(lag.cast_signed());
-            self.metrics.lag_seconds.set(even_at.elapsed().as_secs_f64());
+            self.metrics
+                .lag_seconds
+                .set(even_at.elapsed().as_secs_f64());
             match step {
                 Ok(n) => {
                     self.shared.mark.lock().clone_from(&mark);
                     *self.shared.state.lock() = StreamState::Running;
                     retry = self.config.retry_min;
-                    self.sleep(if n == 0 { self.config.idle_wait } else { began.elapsed() });
+                    self.sleep(if n == 0 {
+                        self.config.idle_wait
+                    } else {
+                        began.elapsed()
+                    });
                 }
                 Err(Halt::Away(why)) => {
                     self.metrics.errors.inc();
@@ -221,7 +243,10 @@ impl Worker {
         }
         let hash = self.hash_at(mark.seq)?;
         if hash != mark.hash {
-            return Err(Halt::Stop(format!("record {} is not the one the order store was filled from", mark.seq.0)));
+            return Err(Halt::Stop(format!(
+                "record {} is not the one the order store was filled from",
+                mark.seq.0
+            )));
         }
         Ok(())
     }
@@ -230,7 +255,10 @@ impl Worker {
         if seq.0 == 0 {
             return Ok(self.ledger.id().genesis());
         }
-        let found = self.ledger.tail(seq, 1, usize::MAX).map_err(|e| Halt::Stop(e.to_string()))?;
+        let found = self
+            .ledger
+            .tail(seq, 1, usize::MAX)
+            .map_err(|e| Halt::Stop(e.to_string()))?;
         found
             .first()
             .filter(|r| r.seq == seq)
@@ -246,19 +274,36 @@ impl Worker {
         }
         let records = self
             .ledger
-            .tail(from, self.config.batch_records_max, self.config.batch_bytes_max)
+            .tail(
+                from,
+                self.config.batch_records_max,
+                self.config.batch_bytes_max,
+            )
             .map_err(|e| Halt::Stop(e.to_string()))?;
-        let Some(last) = records.last() else { return Ok(0) };
-        let to = Mark { ledger: self.ledger.id(), seq: last.seq, hash: last.hash };
+        let Some(last) = records.last() else {
+            return Ok(0);
+        };
+        let to = Mark {
+            ledger: self.ledger.id(),
+            seq: last.seq,
+            hash: last.hash,
+        };
         let mut batch = Batch::default();
         for record in &records {
-            let row = rows_of(record).map_err(|e| Halt::Stop(format!("record {}: {e}", record.seq.0)))?;
+            let row =
+                rows_of(record).map_err(|e| Halt::Stop(format!("record {}: {e}", record.seq.0)))?;
             batch.orders.extend(row);
         }
-        match self.store.put(self.config.node, &batch, mark.as_ref(), &to)? {
+        match self
+            .store
+            .put(self.config.node, &batch, mark.as_ref(), &to)?
+        {
             Put::Advanced => *mark = Some(to),
             Put::MarkMoved(actual) => {
-                tracing::warn!(?actual, "the order store's mark moved under us; going on from there");
+                tracing::warn!(
+                    ?actual,
+                    "the order store's mark moved under us; going on from there"
+                );
                 if let Some(actual) = &actual {
                     self.check(actual)?;
                 }

@@ -12,7 +12,6 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-
     pub fn fields(&self, key: &[u8]) -> Option<&Fields> {
         self.keys.get(key)
     }
@@ -21,14 +20,17 @@ impl Keyspace {
     pub fn fields_mut(&mut self, key: &[u8]) -> &mut Fields {
         if !self.keys.contains_key(key) {
             let room = self.room.get(key).copied().unwrap_or(0);
-            let fields = Fields::with_capacity_and_hasher(room, foldhash::fast::RandomState::default());
+            let fields =
+                Fields::with_capacity_and_hasher(room, foldhash::fast::RandomState::default());
             self.keys.insert(key.into(), fields);
         }
         self.keys.get_mut(key).expect("inserted above")
     }
 
     pub fn delete_fields<'a>(&mut self, key: &[u8], fields: impl Iterator<Item = &'a [u8]>) -> i64 {
-        let Some(hash) = self.keys.get_mut(key) else { return 0 };
+        let Some(hash) = self.keys.get_mut(key) else {
+            return 0;
+        };
         let n = fields.filter(|f| hash.remove(*f).is_some()).count();
         if hash.is_empty() {
             self.keys.remove(key);

@@ -30,13 +30,25 @@ pub struct EmbeddedConfig {
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { shards: 1, vm_bytes_max: 256 << 20, queue_max: 4_096 }
+        Self {
+            shards: 1,
+            vm_bytes_max: 256 << 20,
+            queue_max: 4_096,
+        }
     }
 }
 
 enum Job {
-    Run { bucket: BucketRef, script: Script, args: Arc<Args>, reply: oneshot::Sender<Result<Reply, HostError>> },
-    MakeRoom { bucket: BucketRef, orders: usize },
+    Run {
+        bucket: BucketRef,
+        script: Script,
+        args: Arc<Args>,
+        reply: oneshot::Sender<Result<Reply, HostError>>,
+    },
+    MakeRoom {
+        bucket: BucketRef,
+        orders: usize,
+    },
 }
 
 pub struct EmbeddedHost {
@@ -66,16 +78,22 @@ impl EmbeddedHost {
                     }
                 })
                 .map_err(|e| format!("start a stock thread: {e}"))?;
-            made.recv().map_err(|_| "the stock thread ended at once".to_owned())??;
+            made.recv()
+                .map_err(|_| "the stock thread ended at once".to_owned())??;
             shards.push(send);
             threads.push(thread);
         }
-        Ok(Self { shards, threads: Mutex::new(threads) })
+        Ok(Self {
+            shards,
+            threads: Mutex::new(threads),
+        })
     }
 
     fn shard(&self, bucket: &BucketRef) -> &Sender<Job> {
         // Fixed keys: where a bucket lives must not change while it lives.
-        let mut hash = std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default().build_hasher();
+        let mut hash =
+            std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
+                .build_hasher();
         hash.write(bucket.sale.as_bytes());
         hash.write_u16(bucket.bucket.0);
         &self.shards[(hash.finish() % self.shards.len() as u64) as usize]
@@ -83,15 +101,27 @@ impl EmbeddedHost {
 }
 
 impl StockHost for EmbeddedHost {
-    fn run<'a>(&'a self, bucket: &'a BucketRef, script: Script, args: &'a Arc<Args>) -> HostFuture<'a> {
+    fn run<'a>(
+        &'a self,
+        bucket: &'a BucketRef,
+        script: Script,
+        args: &'a Arc<Args>,
+    ) -> HostFuture<'a> {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            let job = Job::Run { bucket: bucket.clone(), script, args: Arc::clone(args), reply };
+            let job = Job::Run {
+                bucket: bucket.clone(),
+                script,
+                args: Arc::clone(args),
+                reply,
+            };
             // One call a bucket is under way, so the queue is full only when
             // there are more buckets on the shard than it has room for.
             match self.shard(bucket).try_send(job) {
                 Ok(()) => answer.await.unwrap_or(Err(HostError::Stopped)),
-                Err(crossbeam::channel::TrySendError::Full(_)) => Err(HostError::Unknown("the shard's queue is full".into())),
+                Err(crossbeam::channel::TrySendError::Full(_)) => {
+                    Err(HostError::Unknown("the shard's queue is full".into()))
+                }
                 Err(crossbeam::channel::TrySendError::Disconnected(_)) => Err(HostError::Stopped),
             }
         })
@@ -99,7 +129,10 @@ impl StockHost for EmbeddedHost {
 
     fn make_room(&self, bucket: &BucketRef, orders: usize) {
         // A map that could not be sized now grows later: slower, not wrong.
-        let _ = self.shard(bucket).try_send(Job::MakeRoom { bucket: bucket.clone(), orders });
+        let _ = self.shard(bucket).try_send(Job::MakeRoom {
+            bucket: bucket.clone(),
+            orders,
+        });
     }
 }
 
@@ -117,7 +150,12 @@ impl Drop for EmbeddedHost {
 fn work(mut vm: Vm, jobs: &Receiver<Job>) {
     for job in jobs {
         match job {
-            Job::Run { bucket, script, args, reply } => {
+            Job::Run {
+                bucket,
+                script,
+                args,
+                reply,
+            } => {
                 let answer = vm.run(&bucket, script, &args);
                 // Whoever asked may have been stopped.
                 let _ = reply.send(answer.map_err(|e| HostError::Script(e.to_string())));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mlua::{Function, Lua, LuaString, LuaOptions, StdLib, Table, Value, Variadic};
+use mlua::{Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, Variadic};
 
 use super::keyspace::Keyspace;
 use crate::stock::host::{Args, BucketRef, Reply, Script};
@@ -27,18 +27,35 @@ pub struct Vm {
 
 impl Vm {
     pub fn new(bytes_max: usize) -> mlua::Result<Self> {
-        let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::default())?;
+        let lua = Lua::new_with(
+            StdLib::TABLE | StdLib::STRING | StdLib::MATH,
+            LuaOptions::default(),
+        )?;
         lua.set_memory_limit(bytes_max)?;
         let keyspace = Rc::new(RefCell::new(Keyspace::default()));
         let redis = lua.create_table()?;
         let shared = Rc::clone(&keyspace);
-        redis.set("call", lua.create_function(move |lua, args: Variadic<LuaString>| command(lua, &shared, &args))?)?;
+        redis.set(
+            "call",
+            lua.create_function(move |lua, args: Variadic<LuaString>| {
+                command(lua, &shared, &args)
+            })?,
+        )?;
         let globals = lua.globals();
         globals.set("redis", redis)?;
         let (keys, argv) = (lua.create_table()?, lua.create_table()?);
         globals.set("KEYS", &keys)?;
         globals.set("ARGV", &argv)?;
-        for name in ["dofile", "loadfile", "load", "loadstring", "print", "require", "module", "collectgarbage"] {
+        for name in [
+            "dofile",
+            "loadfile",
+            "load",
+            "loadstring",
+            "print",
+            "require",
+            "module",
+            "collectgarbage",
+        ] {
             globals.set(name, Value::Nil)?;
         }
         // As Redis does: a script that forgets `local` fails at once.
@@ -52,9 +69,22 @@ impl Vm {
         let mut scripts = HashMap::new();
         for script in Script::ALL {
             let name = format!("@{script:?}");
-            scripts.insert(script, lua.load(script::text(script)).set_name(name).into_function()?);
+            scripts.insert(
+                script,
+                lua.load(script::text(script))
+                    .set_name(name)
+                    .into_function()?,
+            );
         }
-        Ok(Self { lua, scripts, keys, argv, argv_len: 0, keyspace, names: HashMap::new() })
+        Ok(Self {
+            lua,
+            scripts,
+            keys,
+            argv,
+            argv_len: 0,
+            keyspace,
+            names: HashMap::new(),
+        })
     }
 
     pub fn run(&mut self, bucket: &BucketRef, script: Script, args: &Args) -> mlua::Result<Reply> {
@@ -81,7 +111,10 @@ impl Vm {
             self.argv.raw_set(stale + 1, Value::Nil)?;
         }
         self.argv_len = args.len();
-        let function = self.scripts.get(&script).expect("every script was compiled at start");
+        let function = self
+            .scripts
+            .get(&script)
+            .expect("every script was compiled at start");
         reply(&function.call::<Value>(())?)
     }
 
@@ -113,15 +146,26 @@ fn reply(value: &Value) -> mlua::Result<Reply> {
             }
             Reply::Array(items)
         }
-        other => return Err(mlua::Error::runtime(format!("a script cannot reply with a {}", other.type_name()))),
+        other => {
+            return Err(mlua::Error::runtime(format!(
+                "a script cannot reply with a {}",
+                other.type_name()
+            )));
+        }
     })
 }
 
 /// The commands of `lua/README.md`, and no others.
 fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, args: &[LuaString]) -> mlua::Result<Value> {
-    let wrong = |name: &str| mlua::Error::runtime(format!("ERR wrong number of arguments for '{name}' command"));
+    let wrong = |name: &str| {
+        mlua::Error::runtime(format!(
+            "ERR wrong number of arguments for '{name}' command"
+        ))
+    };
     let Some((name, rest)) = args.split_first() else {
-        return Err(mlua::Error::runtime("Please specify at least one argument for this redis.call() call"));
+        return Err(mlua::Error::runtime(
+            "Please specify at least one argument for this redis.call() call",
+        ));
     };
     match (&*name.as_bytes(), rest) {
         (b"HMGET", [key, fields @ ..]) if !fields.is_empty() => {
@@ -155,13 +199,20 @@ fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, args: &[LuaString]) -> mlua:
         }
         (b"HDEL", [key, fields @ ..]) if !fields.is_empty() => {
             let fields: Vec<_> = fields.iter().map(LuaString::as_bytes).collect();
-            let n = keyspace.borrow_mut().delete_fields(&key.as_bytes(), fields.iter().map(|f| &**f));
+            let n = keyspace
+                .borrow_mut()
+                .delete_fields(&key.as_bytes(), fields.iter().map(|f| &**f));
             Ok(Value::Integer(n))
         }
-        (b"HLEN", [key]) => Ok(Value::Integer(keyspace.borrow().len(&key.as_bytes()).cast_signed() as i64)),
+        (b"HLEN", [key]) => Ok(Value::Integer(
+            keyspace.borrow().len(&key.as_bytes()).cast_signed() as i64,
+        )),
         (b"UNLINK", [_, ..]) => {
             let mut keyspace = keyspace.borrow_mut();
-            let n = rest.iter().filter(|key| keyspace.unlink(&key.as_bytes())).count();
+            let n = rest
+                .iter()
+                .filter(|key| keyspace.unlink(&key.as_bytes()))
+                .count();
             Ok(Value::Integer(n.cast_signed() as i64))
         }
         (known @ (b"HMGET" | b"HSET" | b"HDEL" | b"HLEN" | b"UNLINK"), _) => {

@@ -18,22 +18,21 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ready ## Start an engine, send a midnight stampede, audit every answer
-	@.ci/build.sh -p floodgate-engine -p floodgate-loadtest --bins
+	@.ci/build.sh --workspace --bins
 	@.ci/demo.sh
 
 test: ready ## Build and run every test of the workspace
-	@.ci/build.sh -p floodgate-loadtest
 	@.ci/notice.sh
 	cargo test --release --locked --workspace $(TEST_FEATURES)
 
 run: ready ## Run the engine with config/demo.toml on its default ports
-	@.ci/build.sh -p floodgate-engine --bins
+	@.ci/build.sh --workspace --bins
 	@echo "Promotion page: http://$${FLOODGATE_HTTP_LISTEN:-127.0.0.1:8080}/   (Ctrl-C stops the engine)"
 	@exec $(TARGET)/release/floodgate serve --config config/demo.toml
 
 bench: ready ## Measure throughput against bare hyper on this machine
-	@.ci/notice.sh
-	cargo run --release --locked -p floodgate-bench --bin bench
+	@.ci/build.sh --workspace --bins
+	@$(TARGET)/release/floodgate-bench --out $(TARGET)/bench
 
 lint: ready ## Formatting, clippy, licences and sources of dependencies, scripts, page policy
 	cargo fmt --all --check

@@ -2,7 +2,5 @@
 # cargo build in the one profile, with a word before the first one. Arguments go to cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case " $* " in
-*" floodgate-engine "*) .ci/notice.sh ;;
-esac
+.ci/notice.sh
 exec cargo build --release --locked "$@"

@@ -167,15 +167,14 @@ pub async fn run(
     started(addresses);
 
     let failed = ledger.failed();
-    let verdict = tokio::select! {
+    let stopped = tokio::select! {
         () = stop => Ok(()),
         failure = failed => Err(format!("the ledger is shut: {}", failure.why)),
     };
     ready.store(false, Ordering::Relaxed);
-    if verdict.is_err() {
-        // Nothing more can be promised: what is under way must not be answered.
-        return verdict;
-    }
+    // After a failed write nothing more can be promised: what is under way must
+    // not be answered, and the process ends.
+    stopped?;
     tracing::info!("stopping: no new connections, requests under way finish");
     let _ = stop_http.send(true);
     let _ = serving.await;
@@ -192,7 +191,7 @@ pub async fn run(
         .await
         .map_err(|e| e.to_string())?;
     tracing::info!("stopped");
-    verdict
+    Ok(())
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {

@@ -396,7 +396,8 @@ mod tests {
 
     #[test]
     fn errors_name_field_value_and_range() {
-        let cases: [(&str, fn(&mut RawSale)); 7] = [
+        type Spoil = fn(&mut RawSale);
+        let cases: [(&str, Spoil); 7] = [
             (
                 "unitsPerUser: 0 is out of range; allowed are 1 to 1000000",
                 |s| s.units_per_user = 0,

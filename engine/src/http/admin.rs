@@ -91,7 +91,9 @@ impl Admin {
         match segments.as_slice() {
             ["livez"] if get => return Ok(text(StatusCode::OK, "alive\n")),
             ["readyz"] if get => {
-                return Ok(self.readyz(call.query.as_deref().is_some_and(|q| q.contains("verbose"))));
+                return Ok(
+                    self.readyz(call.query.as_deref().is_some_and(|q| q.contains("verbose")))
+                );
             }
             ["metrics"] if get => return self.metrics(),
             ["livez" | "readyz" | "metrics"] => return Err(method_not_allowed("GET, HEAD")),

@@ -158,6 +158,13 @@ impl Public {
             }
         };
         self.cors(&call.headers, &mut reply);
+        tracing::debug!(
+            request_id,
+            path = call.path,
+            status = reply.response.status().as_u16(),
+            location = ?reply.response.headers().get(hyper::header::LOCATION),
+            "answered"
+        );
         let headers = reply.response.headers_mut();
         if let Ok(value) = HeaderValue::try_from(request_id) {
             headers.insert(REQUEST_ID, value);

@@ -5,6 +5,7 @@ use prometheus::{Gauge, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::{SaleReport, SkuReport, seconds};
 use crate::domain::time::UnixMs;
+use crate::sale::LiveSale;
 
 const SKUS_SHOWN: usize = 200;
 
@@ -14,6 +15,8 @@ pub struct ReconcileMetrics {
     drift: IntGaugeVec,
     oversold: IntGaugeVec,
     waiting: IntGaugeVec,
+    admission_rate: IntGaugeVec,
+    bucket_epoch: IntGaugeVec,
     pub differences: IntCounterVec,
     last_success: Gauge,
 }
@@ -44,6 +47,16 @@ impl ReconcileMetrics {
                 "Requests that wait for a token",
                 &["sale"],
             )?,
+            admission_rate: gauges(
+                "floodgate_admission_rate",
+                "Purchases admitted a second",
+                &["sale"],
+            )?,
+            bucket_epoch: gauges(
+                "floodgate_bucket_epoch",
+                "How often a bucket was made anew",
+                &["sale", "bucket"],
+            )?,
             differences: IntCounterVec::new(
                 Opts::new(
                     "floodgate_reconcile_differences_total",
@@ -60,6 +73,8 @@ impl ReconcileMetrics {
         registry.register(Box::new(metrics.drift.clone()))?;
         registry.register(Box::new(metrics.oversold.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
+        registry.register(Box::new(metrics.admission_rate.clone()))?;
+        registry.register(Box::new(metrics.bucket_epoch.clone()))?;
         registry.register(Box::new(metrics.differences.clone()))?;
         registry.register(Box::new(metrics.last_success.clone()))?;
         for kind in ["host_ledger", "ledger_store", "oversold"] {
@@ -72,11 +87,24 @@ impl ReconcileMetrics {
         self.last_success.set(seconds(now));
     }
 
-    pub fn show(&self, report: &SaleReport, n_waiting: usize) {
+    pub(super) fn gate(&self, live: &LiveSale) {
+        let sale = live.sale();
+        let id = sale.id.as_str();
+        let n_waiting = i64::try_from(live.n_waiting()).unwrap_or(i64::MAX);
+        self.waiting.with_label_values(&[id]).set(n_waiting);
+        self.admission_rate
+            .with_label_values(&[id])
+            .set(i64::from(sale.admission.rate));
+    }
+
+    pub(super) fn epoch(&self, sale: &str, bucket: u16, epoch: u32) {
+        self.bucket_epoch
+            .with_label_values(&[sale, &bucket.to_string()])
+            .set(i64::from(epoch));
+    }
+
+    pub fn show(&self, report: &SaleReport) {
         let sale = report.sale_id.as_str();
-        self.waiting
-            .with_label_values(&[sale])
-            .set(n_waiting.cast_signed() as i64);
         let (shown, rest) = report.skus.split_at(report.skus.len().min(SKUS_SHOWN));
         for sku in shown {
             self.show_sku(sale, sku);

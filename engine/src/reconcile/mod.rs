@@ -72,7 +72,8 @@ impl Reconciler {
                     "the stock does not add up"
                 );
             }
-            self.metrics.show(&report, live.n_waiting());
+            self.metrics.show(&report);
+            self.metrics.gate(live);
             reports.push(report);
         }
         if clean {
@@ -87,6 +88,10 @@ impl Reconciler {
         let tip_before = self.selling.ledger().tip().seq;
         let audits = self.selling.audit(live).await;
         let mut differences = Vec::new();
+        for audit in &audits {
+            self.metrics
+                .epoch(sale.id.as_str(), audit.bucket.0, audit.epoch);
+        }
         if audits.len() != usize::from(sale.buckets) {
             differences.push(format!(
                 "{} of {} buckets answered the audit",

@@ -39,6 +39,7 @@ pub struct Move {
 #[derive(Debug, Clone)]
 pub struct BucketAudit {
     pub bucket: BucketNo,
+    pub epoch: u32,
     pub host: AuditReply,
     pub facts: Vec<Line>,
     pub digest: u64,
@@ -137,6 +138,7 @@ impl Bucket {
         let host = self.heard(answer)?;
         Some(BucketAudit {
             bucket: self.no(),
+            epoch: self.epoch(),
             host,
             facts: guard.lines.clone(),
             digest: guard.digest,

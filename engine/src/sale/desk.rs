@@ -247,11 +247,21 @@ impl Desk {
             let Some(verdicts) = verdicts else {
                 // The bucket changed under us; nothing of this batch reached the
                 // ledger, so the same orders are asked for again.
+                self.parts
+                    .metrics
+                    .reserve_errors
+                    .with_label_values(&["changed"])
+                    .inc();
                 self.rebuild("changed").await;
                 continue;
             };
             buyers = self.judge(buyers, bodies, verdicts).await;
             if !buyers.is_empty() {
+                self.parts
+                    .metrics
+                    .reserve_errors
+                    .with_label_values(&["guard"])
+                    .inc();
                 self.rebuild("guard").await;
             }
         }
@@ -319,6 +329,11 @@ impl Desk {
                 Ok(receipt) => self.teller.tell(receipt, winners).await,
                 Err(error) => {
                     tracing::error!(%error, "hand a batch to the ledger");
+                    self.parts
+                        .metrics
+                        .reserve_errors
+                        .with_label_values(&["ledger"])
+                        .inc();
                     for winner in winners {
                         winner.unknown();
                     }
@@ -352,6 +367,10 @@ impl Desk {
                     }
                     Err(error) => {
                         tracing::error!(%error, order = %id, "read an order");
+                        if matches!(event, OrderEvent::WindowEnded { .. }) {
+                            self.windows
+                                .push(Reverse((now.plus(Duration::from_secs(1)), id)));
+                        }
                         answers.push((reply, Changed::Unknown));
                         continue;
                     }

@@ -16,6 +16,7 @@ pub struct SaleMetrics {
     pub admit_seconds: Histogram,
     pub release_lag: Gauge,
     pub rebuilds: IntCounterVec,
+    pub reserve_errors: IntCounterVec,
     pub shed: IntCounterVec,
 }
 
@@ -58,6 +59,16 @@ impl SaleMetrics {
             ),
             &["cause"],
         )?;
+        let reserve_errors = IntCounterVec::new(
+            Opts::new(
+                "floodgate_reserve_errors_total",
+                "Reserve calls that were neither held nor refused",
+            ),
+            &["kind"],
+        )?;
+        for kind in ["changed", "guard", "ledger"] {
+            reserve_errors.with_label_values(&[kind]).inc_by(0);
+        }
         let shed = IntCounterVec::new(
             Opts::new(
                 "floodgate_shed_total",
@@ -71,6 +82,7 @@ impl SaleMetrics {
         registry.register(Box::new(release_lag.clone()))?;
         registry.register(Box::new(rebuilds.clone()))?;
         registry.register(Box::new(shed.clone()))?;
+        registry.register(Box::new(reserve_errors.clone()))?;
         let outcome = |name: &str| orders.with_label_values(&[name]);
         let stage = |name: &str| stages.with_label_values(&[name]);
         Ok(Self {
@@ -92,6 +104,7 @@ impl SaleMetrics {
             admit_seconds: stage("admit"),
             release_lag,
             rebuilds,
+            reserve_errors,
             shed,
         })
     }

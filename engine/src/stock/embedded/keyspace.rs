@@ -35,7 +35,7 @@ impl Keyspace {
         if hash.is_empty() {
             self.keys.remove(key);
         }
-        n.cast_signed() as i64
+        i64::try_from(n).unwrap_or(i64::MAX)
     }
 
     pub fn unlink(&mut self, key: &[u8]) -> bool {

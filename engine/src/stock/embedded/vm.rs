@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mlua::{Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, Variadic};
+use mlua::{BString, Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, Variadic};
 
 use super::keyspace::Keyspace;
 use crate::stock::host::{Args, BucketRef, Reply, Script};
@@ -21,6 +21,7 @@ pub struct Vm {
     keys: Table,
     argv: Table,
     argv_len: usize,
+    bytes_max: usize,
     keyspace: Rc<RefCell<Keyspace>>,
     names: HashMap<BucketRef, [LuaString; 6]>,
 }
@@ -31,14 +32,13 @@ impl Vm {
             StdLib::TABLE | StdLib::STRING | StdLib::MATH,
             LuaOptions::default(),
         )?;
-        lua.set_memory_limit(bytes_max)?;
         let keyspace = Rc::new(RefCell::new(Keyspace::default()));
         let redis = lua.create_table()?;
         let shared = Rc::clone(&keyspace);
         redis.set(
             "call",
-            lua.create_function(move |lua, args: Variadic<LuaString>| {
-                command(lua, &shared, &args)
+            lua.create_function(move |lua, args: Variadic<BString>| {
+                command(lua, &shared, args.into())
             })?,
         )?;
         let globals = lua.globals();
@@ -82,6 +82,7 @@ impl Vm {
             keys,
             argv,
             argv_len: 0,
+            bytes_max,
             keyspace,
             names: HashMap::new(),
         })
@@ -104,7 +105,7 @@ impl Vm {
             self.keys.raw_set(i + 1, name)?;
         }
         for (i, arg) in args.iter().enumerate() {
-            self.argv.raw_set(i + 1, self.lua.create_string(arg)?)?;
+            put(&self.lua, &self.argv, i + 1, arg)?;
         }
         // The table is used again: what an earlier, longer call left must go.
         for stale in args.len()..self.argv_len {
@@ -155,65 +156,64 @@ fn reply(value: &Value) -> mlua::Result<Reply> {
     })
 }
 
-/// The commands of `lua/README.md`, and no others.
-fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, args: &[LuaString]) -> mlua::Result<Value> {
+/// The commands of `lua/README.md`, and no others. Arguments come as owned bytes:
+/// what `HSET` stores is moved, not copied again.
+fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, mut args: Vec<BString>) -> mlua::Result<Value> {
     let wrong = |name: &str| {
         mlua::Error::runtime(format!(
             "ERR wrong number of arguments for '{name}' command"
         ))
     };
-    let Some((name, rest)) = args.split_first() else {
+    if args.is_empty() {
         return Err(mlua::Error::runtime(
             "Please specify at least one argument for this redis.call() call",
         ));
-    };
-    match (&*name.as_bytes(), rest) {
-        (b"HMGET", [key, fields @ ..]) if !fields.is_empty() => {
+    }
+    let name = std::mem::take(&mut args[0]);
+    match (name.as_slice(), args.len()) {
+        (b"HMGET", 3..) => {
             let keyspace = keyspace.borrow();
+            let (key, fields) = (&args[1], &args[2..]);
             let table = lua.create_table_with_capacity(fields.len(), 0)?;
-            let hash = keyspace.fields(&key.as_bytes());
+            let hash = keyspace.fields(key);
             for (i, field) in fields.iter().enumerate() {
-                let found = hash.and_then(|h| h.get(&*field.as_bytes()));
-                match found {
-                    Some(value) => table.raw_set(i + 1, lua.create_string(value)?)?,
+                match hash.and_then(|h| h.get(field.as_slice())) {
+                    Some(value) => put(lua, &table, i + 1, value)?,
                     None => table.raw_set(i + 1, false)?,
                 }
             }
             Ok(Value::Table(table))
         }
-        (b"HSET", [key, pairs @ ..]) if !pairs.is_empty() && pairs.len() % 2 == 0 => {
+        (b"HSET", n) if n >= 4 && n % 2 == 0 => {
             let mut keyspace = keyspace.borrow_mut();
-            let hash = keyspace.fields_mut(&key.as_bytes());
+            let mut args = args.into_iter().skip(1);
+            let Some(key) = args.next() else {
+                return Err(wrong("hset"));
+            };
+            let hash = keyspace.fields_mut(&key);
             let mut added = 0;
-            for pair in pairs.chunks_exact(2) {
-                let (field, value) = (pair[0].as_bytes(), pair[1].as_bytes());
-                match hash.get_mut(&*field) {
-                    Some(old) => *old = (*value).into(),
-                    None => {
-                        hash.insert((*field).into(), (*value).into());
-                        added += 1;
-                    }
-                }
+            while let (Some(field), Some(value)) = (args.next(), args.next()) {
+                let field = Vec::from(field).into_boxed_slice();
+                added += i64::from(
+                    hash.insert(field, Vec::from(value).into_boxed_slice())
+                        .is_none(),
+                );
             }
             Ok(Value::Integer(added))
         }
-        (b"HDEL", [key, fields @ ..]) if !fields.is_empty() => {
-            let fields: Vec<_> = fields.iter().map(LuaString::as_bytes).collect();
+        (b"HDEL", 3..) => {
             let n = keyspace
                 .borrow_mut()
-                .delete_fields(&key.as_bytes(), fields.iter().map(|f| &**f));
+                .delete_fields(&args[1], args[2..].iter().map(|f| f.as_slice()));
             Ok(Value::Integer(n))
         }
-        (b"HLEN", [key]) => Ok(Value::Integer(
-            keyspace.borrow().len(&key.as_bytes()).cast_signed() as i64,
+        (b"HLEN", 2) => Ok(Value::Integer(
+            i64::try_from(keyspace.borrow().len(&args[1])).unwrap_or(i64::MAX),
         )),
-        (b"UNLINK", [_, ..]) => {
+        (b"UNLINK", 2..) => {
             let mut keyspace = keyspace.borrow_mut();
-            let n = rest
-                .iter()
-                .filter(|key| keyspace.unlink(&key.as_bytes()))
-                .count();
-            Ok(Value::Integer(n.cast_signed() as i64))
+            let n = args[1..].iter().filter(|key| keyspace.unlink(key)).count();
+            Ok(Value::Integer(i64::try_from(n).unwrap_or(i64::MAX)))
         }
         (known @ (b"HMGET" | b"HSET" | b"HDEL" | b"HLEN" | b"UNLINK"), _) => {
             Err(wrong(&String::from_utf8_lossy(known).to_lowercase()))
@@ -222,5 +222,13 @@ fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, args: &[LuaString]) -> mlua:
             "ERR unknown command '{}': the embedded host runs what lua/README.md lists",
             other.escape_ascii()
         ))),
+    }
+}
+
+/// Text goes onto Lua's stack directly; other bytes need a handle first.
+fn put(lua: &Lua, table: &Table, at: usize, bytes: &[u8]) -> mlua::Result<()> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => table.raw_set(at, text),
+        Err(_) => table.raw_set(at, lua.create_string(bytes)?),
     }
 }

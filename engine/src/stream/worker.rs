@@ -116,7 +116,11 @@ impl StreamWorker {
     }
 
     fn join(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
+        {
+            // Under the lock, or the word could fall between the worker's look and its sleep.
+            let _guard = self.shared.wake_lock.lock();
+            self.shared.stop.store(true, Ordering::Release);
+        }
         self.shared.wake.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -166,6 +170,7 @@ impl Worker {
         let mut tip_seen = self.ledger.tip().seq;
         while !self.shared.stop.load(Ordering::Acquire) {
             let began = Instant::now();
+            let carried = known;
             let step = if known {
                 self.step(&mut mark)
             } else {
@@ -191,12 +196,18 @@ impl Worker {
             match step {
                 Ok(n) => {
                     self.shared.mark.lock().clone_from(&mark);
-                    *self.shared.state.lock() = StreamState::Running;
-                    retry = self.config.retry_min;
-                    self.sleep(if n == 0 {
-                        self.config.idle_wait
-                    } else {
-                        began.elapsed()
+                    // Telling its mark is not yet taking a batch.
+                    if carried {
+                        *self.shared.state.lock() = StreamState::Running;
+                        retry = self.config.retry_min;
+                    }
+                    let tip = self.ledger.tip().seq;
+                    let rush = tip.0 - tip_seen.0 > self.config.rush_records;
+                    tip_seen = tip;
+                    self.sleep(match (n, rush) {
+                        (0, _) => self.config.idle_wait,
+                        (_, true) => began.elapsed() * YIELD,
+                        (_, false) => Duration::ZERO,
                     });
                 }
                 Err(Halt::Away(why)) => {

@@ -112,6 +112,17 @@ impl Vm {
             self.argv.raw_set(stale + 1, Value::Nil)?;
         }
         self.argv_len = args.len();
+        // Checked between calls: a limit inside the VM would wrap every operation in
+        // a protected call, which costs 4 us an order. A call's own need is bounded
+        // by the size of a batch.
+        if self.lua.used_memory() > self.bytes_max {
+            self.lua.gc_collect()?;
+            if self.lua.used_memory() > self.bytes_max {
+                return Err(mlua::Error::runtime(
+                    "the scripts hold more memory than they may",
+                ));
+            }
+        }
         let function = self
             .scripts
             .get(&script)

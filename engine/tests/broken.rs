@@ -1,0 +1,144 @@
+//! Engines that are broken on purpose, by fail points: the audit must say which
+//! promise they broke. An audit that passes everything proves nothing.
+
+#![cfg(feature = "failpoints")]
+
+mod common;
+mod stampede;
+
+use std::time::Duration;
+
+use common::{Engine, open_sale};
+use stampede::{Stampede, Verdict};
+use tempfile::TempDir;
+
+const UNITS: u32 = 500;
+const ATTEMPTS: u32 = 2_000;
+const RATE: f64 = 1_000.0;
+
+/// More buyers than `UNITS`, many of them clicking twice.
+fn scenario(units: u32, per_user: u32, connections: u32) -> String {
+    format!(
+        r#"
+seed = 5
+attempts = {ATTEMPTS}
+users = {ATTEMPTS}
+connections = {connections}
+quantity = 1
+dropAfterMs = 600000
+timeoutMs = 10000
+outageSeconds = 120
+retryShed = true
+
+[mix]
+doubleClickShare = 0.3
+retryOnCutShare = 0.02
+
+[sale]
+id = "broken"
+name = "broken"
+startsIn = 0.0
+endsIn = 3600.0
+payWindowSeconds = 1800
+unitsPerUser = {per_user}
+
+[sale.admission]
+rate = 100000
+burst = 100000
+
+[[sale.skus]]
+id = "unit"
+name = "unit"
+priceCent = 100
+currency = "EUR"
+units = {units}
+
+[[phases]]
+kind = "constant"
+rate = {RATE:.1}
+seconds = {seconds:.1}
+"#,
+        seconds = f64::from(ATTEMPTS) / RATE
+    )
+}
+
+fn start(folder: &TempDir, config: &str, http: &str, admin: &str, broken: &str) -> Engine {
+    Engine::start_on(folder, config, http, admin, broken).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// One sale at an engine with these fail points, from the first buyer to the verdict.
+fn sold_by(broken: &str, scenario: &str) -> Verdict {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("other", 1, 1, "");
+    let engine = start(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", broken);
+    let verdict = Stampede::start(&engine, folder.path(), scenario, &[]).verdict();
+    println!("{broken:?}\n{}", verdict.text);
+    verdict
+}
+
+#[track_caller]
+fn assert_names(verdict: &Verdict, promise: &str) {
+    let expected = format!("audit: fail: {promise}");
+    assert!(!verdict.passed && verdict.line.starts_with(&expected), "{}", verdict.text);
+}
+
+#[test]
+fn an_honest_engine_passes() {
+    for per_user in [1, 9] {
+        let verdict = sold_by("", &scenario(UNITS, per_user, 64));
+        assert!(verdict.passed, "{}", verdict.text);
+        assert_eq!(verdict.report["audit"]["orders"], UNITS, "the sale sells out");
+    }
+}
+
+#[test]
+fn without_stock_checks_the_audit_names_oversell() {
+    let broken = "stock-no-stock-check=return(1);guard-allows-all=return(1)";
+    assert_names(&sold_by(broken, &scenario(UNITS, 1, 64)), "P1 never oversell: SKU unit: ");
+}
+
+#[test]
+fn without_idempotency_the_audit_names_the_second_order() {
+    // Units and limits leave room: nothing but the key stands against the second.
+    let broken = "index-ignore-keys=return(1);stock-no-key-check=return(1)";
+    assert_names(&sold_by(broken, &scenario(3 * ATTEMPTS, 9, 64)), "P3 one key, one order: user ");
+}
+
+/// Batches are told half a second before they are written. The kill comes right
+/// after a buyer of our own heard "won", so its batch is told and not on disk.
+#[test]
+fn answers_before_the_fsync_are_named_when_the_engine_dies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("broken", 3 * ATTEMPTS, 1, "");
+    // An honest engine opens the sale: only wins are to be told too early.
+    let engine = start(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", "");
+    let (http, admin) = (engine.public.clone(), engine.admin.clone());
+    assert!(engine.stop(), "SIGTERM ends it well");
+
+    let engine = start(&folder, &config, &http, &admin, "ledger-ack-early=return(500)");
+    let scenario = scenario(3 * ATTEMPTS, 1, 256);
+    let mut buyers = Stampede::start(&engine, folder.path(), &scenario, &["--no-create"]);
+    while won(&engine) < 200 {
+        assert!(!buyers.is_over(), "the harness ended before 200 wins");
+        // Looking again until enough were told; no time is asserted.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let witness = engine.buy("witness", "only-once", r#"{"saleId":"broken","items":[{"skuId":"unit","quantity":1}]}"#);
+    assert_eq!(witness.status, 201, "{witness:?}");
+    engine.kill();
+    let engine = start(&folder, &config, &http, &admin, "");
+
+    let order = witness.json["orderId"].as_str().expect("an id");
+    assert_eq!(engine.get("witness", &format!("/v1/orders/{order}")).status, 404, "our own win is lost");
+    let verdict = buyers.verdict();
+    println!("{}", verdict.text);
+    assert_names(&verdict, "P2 won means durable: user ");
+}
+
+/// Wins the engine told since it started.
+fn won(engine: &Engine) -> u64 {
+    let metrics = engine.admin("GET", "/metrics", "").body;
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix("floodgate_orders_total{outcome=\"won\"} "));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,189 @@
+//! The engine as a process: started on free ports in a temporary folder, spoken
+//! to over plain sockets, ended by its process id.
+
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub struct Engine {
+    child: Child,
+    pub public: String,
+    pub admin: String,
+    pub data: PathBuf,
+}
+
+/// One sale that is open, as TOML.
+pub fn open_sale(id: &str, units: u32, per_user: u32, more: &str) -> String {
+    format!(
+        r#"
+[auth]
+mode = "demo"
+[[sales]]
+id = "{id}"
+name = "{id}"
+startsAt = "2020-01-01T00:00:00Z"
+endsAt = "2099-01-01T00:00:00Z"
+unitsPerUser = {per_user}
+skus = [{{ id = "unit", name = "unit", priceCent = 100, currency = "EUR", units = {units} }}]
+{more}
+"#
+    )
+}
+
+pub fn harness() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_floodgate")).with_file_name("floodgate-loadtest");
+    assert!(path.exists(), "{} is missing: build the workspace first", path.display());
+    path
+}
+
+impl Engine {
+    pub fn start(folder: &TempDir, config: &str) -> Self {
+        Self::start_on(folder, config, "127.0.0.1:0", "127.0.0.1:0", "").expect("the engine starts")
+    }
+
+    /// `failpoints` as the variable FAILPOINTS takes them.
+    pub fn start_on(folder: &TempDir, config: &str, http: &str, admin: &str, failpoints: &str) -> Result<Self, String> {
+        let file = folder.path().join("floodgate.toml");
+        std::fs::write(&file, config).map_err(|e| e.to_string())?;
+        let data = folder.path().join("data");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(folder.path().join("engine.log"))
+            .map_err(|e| e.to_string())?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+            .args(["serve", "--http-listen", http, "--admin-listen", admin, "--config"])
+            .arg(&file)
+            .arg("--data-dir")
+            .arg(&data)
+            .env("FAILPOINTS", failpoints)
+            .env("RUST_LOG", "warn")
+            .env_remove("FLOODGATE_ADMIN_TOKEN")
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().ok_or("no output")?;
+        BufReader::new(stdout).read_line(&mut line).map_err(|e| e.to_string())?;
+        let urls: Vec<&str> = line.split_whitespace().filter_map(|w| w.strip_prefix("http://")).collect();
+        let [public, admin] = urls[..] else {
+            let _ = child.wait();
+            let log = std::fs::read_to_string(folder.path().join("engine.log")).unwrap_or_default();
+            return Err(format!("the engine did not open: {log}"));
+        };
+        Ok(Self { public: public.to_owned(), admin: admin.to_owned(), child, data })
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("the engine runs");
+        self.child.wait().expect("the engine ends");
+    }
+
+    /// SIGTERM; returns whether it ended well.
+    pub fn stop(mut self) -> bool {
+        let id = self.child.id().to_string();
+        Command::new("kill").arg(id).status().expect("kill runs");
+        self.child.wait().expect("the engine ends").success()
+    }
+
+    pub fn token_file(&self) -> PathBuf {
+        self.data.join("admin-token")
+    }
+
+    pub fn buy(&self, user: &str, key: &str, body: &str) -> Answer {
+        call(
+            &self.public,
+            "POST",
+            "/v1/orders",
+            &[("x-user-id", user), ("idempotency-key", key), ("content-type", "application/json")],
+            body,
+        )
+    }
+
+    pub fn get(&self, user: &str, path: &str) -> Answer {
+        call(&self.public, "GET", path, &[("x-user-id", user)], "")
+    }
+
+    pub fn post(&self, user: &str, path: &str) -> Answer {
+        call(&self.public, "POST", path, &[("x-user-id", user)], "")
+    }
+
+    pub fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let token = std::fs::read_to_string(self.token_file()).expect("the engine wrote a token");
+        let bearer = format!("Bearer {}", token.trim());
+        call(&self.admin, method, path, &[("authorization", &bearer), ("content-type", "application/json")], body)
+    }
+
+    /// What is left of the only SKU of a sale.
+    pub fn remaining(&self, sale: &str) -> u64 {
+        self.get("x", &format!("/v1/sales/{sale}")).json["skus"][0]["remaining"].as_u64().expect("a number")
+    }
+
+    pub fn differences(&self) -> Value {
+        self.admin("POST", "/admin/v1/reconcile", "").json["differences"].clone()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+    pub json: Value,
+}
+
+impl Answer {
+    pub fn code(&self) -> (u16, &str) {
+        (self.status, self.json["code"].as_str().unwrap_or(""))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+pub fn call(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    raw(at, text.as_bytes())
+}
+
+/// Sends bytes as they are and reads until the engine closes the line.
+pub fn raw(at: &str, bytes: &[u8]) -> Answer {
+    let mut line = TcpStream::connect(at).expect("connect");
+    line.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    // The engine may answer and close before it read everything.
+    let _ = line.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = line.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    Answer {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+        json: serde_json::from_str(body).unwrap_or(Value::Null),
+    }
+}

@@ -1,0 +1,139 @@
+//! Twenty kill -9 during load: every answer that was told stays true.
+//!
+//! The harness keeps asking with the same keys while the engine is away; in the
+//! end its audit holds the whole journal against the books. Faults are paced by
+//! the ledger, not by a clock: each kill comes some records, drawn from a seed,
+//! after the start before it.
+
+mod common;
+mod stampede;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{Engine, open_sale};
+use stampede::Stampede;
+
+const KILLS: usize = 20;
+/// The next kill comes after 1 to this many records.
+const RECORDS_BETWEEN_KILLS_MAX: u64 = 1_200;
+/// Wins told in a run; twenty gaps of 600 records make twice as many.
+const WINS_MIN: u64 = 5_000;
+
+/// Buyers and units outlast twenty restarts of the slowest machine; the doors
+/// are closed after the last kill.
+const SCENARIO: &str = r#"
+attempts = 450000
+users = 450000
+connections = 64
+quantity = 1
+dropAfterMs = 600000
+timeoutMs = 5000
+outageSeconds = 600
+retryShed = true
+
+[mix]
+doubleClickShare = 0.1
+retryOnCutShare = 0.02
+keyReuseShare = 0.01
+cancelShare = 0.02
+againShare = 0.02
+
+[sale]
+id = "kills"
+name = "kills"
+startsIn = 0.0
+endsIn = 3600.0
+payWindowSeconds = 1800
+unitsPerUser = 1
+
+[sale.admission]
+rate = 100000
+burst = 100000
+
+[[sale.skus]]
+id = "unit"
+name = "unit"
+priceCent = 100
+currency = "EUR"
+units = 500000
+
+[[phases]]
+kind = "constant"
+rate = 1500.0
+seconds = 300.0
+"#;
+
+/// Numbers that look random and are the same for the same seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn up_to(&mut self, max: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        1 + (z ^ (z >> 31)) % max
+    }
+}
+
+/// Ready again, and how far its ledger came.
+fn start(folder: &tempfile::TempDir, http: &str, admin: &str) -> Engine {
+    let config = open_sale("other", 1, 1, "");
+    let engine = Engine::start_on(folder, &config, http, admin, "").unwrap_or_else(|why| panic!("{why}"));
+    for _ in 0..600 {
+        if engine.admin("GET", "/readyz", "").status == 200 {
+            return engine;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("never ready: {}", engine.admin("GET", "/readyz?verbose", "").body);
+}
+
+fn records(engine: &Engine) -> u64 {
+    let sale = engine.admin("GET", "/admin/v1/sales/kills", "");
+    sale.json["durableSeq"].as_u64().unwrap_or(0)
+}
+
+fn wait_for_records(engine: &Engine, buyers: &mut Stampede, more: u64, log: &Path) {
+    let before = records(engine);
+    while records(engine) < before + more {
+        let log = || std::fs::read_to_string(log).unwrap_or_default();
+        assert!(!buyers.is_over(), "the harness ended early; the engine says: {}", log());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn twenty_kills_during_load_take_back_nothing() {
+    let seed: u64 = std::env::var("SEED").map_or(7_731, |text| text.parse().expect("SEED is a number"));
+    println!("SEED={seed}");
+    let mut dice = Dice(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("engine.log");
+
+    // The first start finds free ports, every later one takes the same.
+    let mut engine = start(&folder, "127.0.0.1:0", "127.0.0.1:0");
+    let (http, admin) = (engine.public.clone(), engine.admin.clone());
+    let mut buyers = Stampede::start(&engine, folder.path(), SCENARIO, &["--seed", &seed.to_string()]);
+
+    let mut n_kills = 0;
+    while n_kills < KILLS {
+        wait_for_records(&engine, &mut buyers, dice.up_to(RECORDS_BETWEEN_KILLS_MAX), &log);
+        engine.kill();
+        n_kills += 1;
+        engine = start(&folder, &http, &admin);
+    }
+    // Buyers who were cut off at the last kill come back within a second.
+    wait_for_records(&engine, &mut buyers, 3_000, &log);
+    buyers.close_the_doors();
+
+    let verdict = buyers.verdict();
+    println!("{}", verdict.text);
+    assert_eq!(verdict.line, "audit: pass", "SEED={seed}");
+    assert_eq!(n_kills, 20);
+    let wins = verdict.report["audit"]["toldWins"].as_u64().expect("a number");
+    assert!(wins >= WINS_MIN, "SEED={seed}: a run of {wins} wins proves little");
+    assert_eq!(engine.differences(), 0, "SEED={seed}");
+    assert!(engine.stop(), "SEED={seed}: SIGTERM ends it well");
+}

@@ -219,7 +219,11 @@ impl Admin {
             .await
             .map_err(|e| Problem::new(Code::Internal, e.to_string()))?
         {
-            Created::New(live) => Ok(Reply::json(StatusCode::CREATED, &self.out(&live))),
+            Created::New(live) => {
+                // Its gauges should not wait for the next round.
+                self.reconciler.pass().await;
+                Ok(Reply::json(StatusCode::CREATED, &self.out(&live)))
+            }
             Created::Same(live) => Ok(Reply::json(StatusCode::OK, &self.out(&live))),
             Created::Different(fields) => Err(Problem::new(Code::SaleExists, fields.join("; "))),
             Created::Refused(why) => Err(Problem::new(Code::InvalidField, why)),

@@ -4,6 +4,7 @@
 //! because the mark lets the ledger forget what the store has.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
 use parking_lot::Mutex;
@@ -16,6 +17,9 @@ use crate::domain::ids::{OrderId, SaleId};
 
 /// In order; the position is the schema version it leads to.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_orders.sql")];
+
+/// How long another handle may keep us out before the store counts as away.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 pub struct SqliteStore {
     /// One writer, and a reader of its own so that audits do not hold it up.
@@ -31,8 +35,8 @@ impl SqliteStore {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connect = || -> Result<Connection, rusqlite::Error> {
             let db = Connection::open(path)?;
-            db.busy_timeout(std::time::Duration::from_secs(5))?;
-            db.pragma_update(None, "journal_mode", "WAL")?;
+            db.busy_timeout(BUSY_WAIT)?;
+            switch_to_wal(&db)?;
             db.pragma_update(None, "synchronous", "FULL")?;
             Ok(db)
         };
@@ -42,6 +46,23 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             reader: Mutex::new(connect().map_err(away)?),
         })
+    }
+}
+
+/// SQLite waits for locks by itself, but not for this one: of two engines that
+/// start together on a new file, one is told "busy" at once.
+fn switch_to_wal(db: &Connection) -> Result<(), rusqlite::Error> {
+    let began = Instant::now();
+    loop {
+        match db.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && began.elapsed() < BUSY_WAIT =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            switched => return switched,
+        }
     }
 }
 

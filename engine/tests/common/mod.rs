@@ -39,7 +39,11 @@ skus = [{{ id = "unit", name = "unit", priceCent = 100, currency = "EUR", units 
 
 pub fn harness() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_floodgate")).with_file_name("floodgate-loadtest");
-    assert!(path.exists(), "{} is missing: build the workspace first", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build the workspace first",
+        path.display()
+    );
     path
 }
 
@@ -49,7 +53,13 @@ impl Engine {
     }
 
     /// `failpoints` as the variable FAILPOINTS takes them.
-    pub fn start_on(folder: &TempDir, config: &str, http: &str, admin: &str, failpoints: &str) -> Result<Self, String> {
+    pub fn start_on(
+        folder: &TempDir,
+        config: &str,
+        http: &str,
+        admin: &str,
+        failpoints: &str,
+    ) -> Result<Self, String> {
         let file = folder.path().join("floodgate.toml");
         std::fs::write(&file, config).map_err(|e| e.to_string())?;
         let data = folder.path().join("data");
@@ -59,7 +69,14 @@ impl Engine {
             .open(folder.path().join("engine.log"))
             .map_err(|e| e.to_string())?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
-            .args(["serve", "--http-listen", http, "--admin-listen", admin, "--config"])
+            .args([
+                "serve",
+                "--http-listen",
+                http,
+                "--admin-listen",
+                admin,
+                "--config",
+            ])
             .arg(&file)
             .arg("--data-dir")
             .arg(&data)
@@ -72,14 +89,24 @@ impl Engine {
             .map_err(|e| e.to_string())?;
         let mut line = String::new();
         let stdout = child.stdout.take().ok_or("no output")?;
-        BufReader::new(stdout).read_line(&mut line).map_err(|e| e.to_string())?;
-        let urls: Vec<&str> = line.split_whitespace().filter_map(|w| w.strip_prefix("http://")).collect();
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .map_err(|e| e.to_string())?;
+        let urls: Vec<&str> = line
+            .split_whitespace()
+            .filter_map(|w| w.strip_prefix("http://"))
+            .collect();
         let [public, admin] = urls[..] else {
             let _ = child.wait();
             let log = std::fs::read_to_string(folder.path().join("engine.log")).unwrap_or_default();
             return Err(format!("the engine did not open: {log}"));
         };
-        Ok(Self { public: public.to_owned(), admin: admin.to_owned(), child, data })
+        Ok(Self {
+            public: public.to_owned(),
+            admin: admin.to_owned(),
+            child,
+            data,
+        })
     }
 
     pub fn kill(mut self) {
@@ -103,7 +130,11 @@ impl Engine {
             &self.public,
             "POST",
             "/v1/orders",
-            &[("x-user-id", user), ("idempotency-key", key), ("content-type", "application/json")],
+            &[
+                ("x-user-id", user),
+                ("idempotency-key", key),
+                ("content-type", "application/json"),
+            ],
             body,
         )
     }
@@ -119,12 +150,23 @@ impl Engine {
     pub fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
         let token = std::fs::read_to_string(self.token_file()).expect("the engine wrote a token");
         let bearer = format!("Bearer {}", token.trim());
-        call(&self.admin, method, path, &[("authorization", &bearer), ("content-type", "application/json")], body)
+        call(
+            &self.admin,
+            method,
+            path,
+            &[
+                ("authorization", &bearer),
+                ("content-type", "application/json"),
+            ],
+            body,
+        )
     }
 
     /// What is left of the only SKU of a sale.
     pub fn remaining(&self, sale: &str) -> u64 {
-        self.get("x", &format!("/v1/sales/{sale}")).json["skus"][0]["remaining"].as_u64().expect("a number")
+        self.get("x", &format!("/v1/sales/{sale}")).json["skus"][0]["remaining"]
+            .as_u64()
+            .expect("a number")
     }
 
     pub fn differences(&self) -> Value {
@@ -172,14 +214,19 @@ pub fn call(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: 
 /// Sends bytes as they are and reads until the engine closes the line.
 pub fn raw(at: &str, bytes: &[u8]) -> Answer {
     let mut line = TcpStream::connect(at).expect("connect");
-    line.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    line.set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout");
     // The engine may answer and close before it read everything.
     let _ = line.write_all(bytes);
     let mut answer = Vec::new();
     let _ = line.read_to_end(&mut answer);
     let text = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0);
     Answer {
         status,
         head: head.to_owned(),

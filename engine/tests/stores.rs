@@ -5,6 +5,11 @@
 //! Held here: snapshots by version, every event once, rows and mark together or
 //! not at all, and a stream that would rather stop than skip or overwrite.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
+)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -955,6 +960,9 @@ impl PutCall<'_> {
     }
 }
 
+/// From, to and the first row's seq of one `put`.
+type Asked = (Option<Mark>, Mark, Option<u64>);
+
 /// Decides what becomes of the nth `put`, counted from 1.
 type OnPut = Box<dyn Fn(usize, &PutCall, &dyn OrderStore) -> Result<Put, StoreError> + Send + Sync>;
 
@@ -966,8 +974,7 @@ struct Between {
     /// While set, nobody answers at all.
     dark: AtomicBool,
     n_dark: AtomicUsize,
-    /// From, to and first row's seq of every `put` that was asked for.
-    asked: Mutex<Vec<(Option<Mark>, Mark, Option<u64>)>>,
+    asked: Mutex<Vec<Asked>>,
 }
 
 impl Between {

@@ -219,7 +219,8 @@ fn bad_input_gets_the_documented_answer_and_sells_nothing() {
     }
     let json = ("content-type", "application/json");
     let user = ("x-user-id", "ana");
-    let headers: Vec<(Vec<(&str, &str)>, u16, &str)> = vec![
+    type Headers<'a> = Vec<(&'a str, &'a str)>;
+    let headers: Vec<(Headers<'_>, u16, &str)> = vec![
         (vec![json, ("idempotency-key", "k")], 401, "UNAUTHENTICATED"),
         (
             vec![json, ("idempotency-key", "k"), ("x-user-id", "")],

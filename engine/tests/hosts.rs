@@ -1,0 +1,90 @@
+//! The scripted conversations of `lua/cases`, the same for every stock host.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use floodgate_engine::domain::ids::{BucketNo, SaleId};
+use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
+use floodgate_engine::stock::{Args, BucketRef, Reply, Script, StockHost};
+
+fn script(name: &str) -> Script {
+    match name {
+        "open" => Script::Open,
+        "reserve" => Script::Reserve,
+        "settle" => Script::Settle,
+        "move" => Script::Move,
+        "rebuild" => Script::Rebuild,
+        "audit" => Script::Audit,
+        other => panic!("no script is called {other}"),
+    }
+}
+
+fn text(reply: &Reply) -> String {
+    match reply {
+        Reply::Int(n) => n.to_string(),
+        Reply::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Reply::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(" "),
+        Reply::Nil => "nil".to_owned(),
+    }
+}
+
+async fn converse(host: Arc<dyn StockHost>, name: &str, conversation: &str) {
+    let bucket = BucketRef {
+        sale: SaleId::parse(name).expect("a file name"),
+        bucket: BucketNo(0),
+    };
+    let mut said = "";
+    for (at, line) in conversation.lines().enumerate() {
+        let line = match line.trim_end() {
+            "" => continue,
+            comment if comment.starts_with('#') => continue,
+            "=" => said,
+            line => line,
+        };
+        said = line;
+        let (call, expected) = line
+            .split_once(" -> ")
+            .unwrap_or_else(|| panic!("{name}:{}: no arrow", at + 1));
+        let mut words = call.split(' ');
+        let script = script(words.next().unwrap_or_default());
+        let mut args = Args::default();
+        for (i, word) in words.enumerate() {
+            match word.strip_prefix("fp:") {
+                Some(letter) => args.push(letter.repeat(32)),
+                None => args.push(word),
+            }
+            if i == 2 {
+                // Ledger id and durable seq: witnesses, not part of a conversation.
+                args.push("0".repeat(32));
+                args.push("1");
+            }
+        }
+        let reply = host.run(&bucket, script, &Arc::new(args)).await;
+        let reply = reply.unwrap_or_else(|e| panic!("{name}:{}: {line}: {e}", at + 1));
+        assert_eq!(text(&reply), expected, "{name}:{}: {line}", at + 1);
+    }
+}
+
+#[tokio::test]
+async fn every_conversation_goes_as_written_on_the_embedded_host() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../lua/cases"));
+    let host = Arc::new(EmbeddedHost::start(&EmbeddedConfig::default()).expect("a host"));
+    let mut n_files = 0;
+    for entry in std::fs::read_dir(folder).expect("the cases") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_stem()
+            .and_then(|n| n.to_str())
+            .expect("a name")
+            .to_owned();
+        let conversation = std::fs::read_to_string(&path).expect("a case");
+        converse(
+            Arc::clone(&host) as Arc<dyn StockHost>,
+            &name,
+            &conversation,
+        )
+        .await;
+        n_files += 1;
+    }
+    assert!(n_files >= 3, "the cases are gone");
+}

@@ -175,6 +175,13 @@ impl Ledger {
             })?;
         // The committer gives the room back.
         room.forget();
+        if shared.failure().is_some() {
+            // The committer may be gone without having seen this: what slips into a
+            // queue nobody reads any more is never answered. Latching comes before
+            // the queue is given up, so whoever slipped in sees the failure here.
+            let (_, unanswered) = oneshot::channel();
+            return Ok(Receipt(unanswered));
+        }
         Ok(Receipt(receipt))
     }
 

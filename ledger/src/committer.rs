@@ -1,8 +1,9 @@
 //! Group commit: many groups, one write, one fsync.
 //!
 //! One thread owns the order of records and the device. It takes what the queue
-//! holds, plans it, writes once synced, and only then answers, one wake-up a group. The first failed write
-//! latches the ledger: this thread ends and every receipt says "closed".
+//! holds, plans it, writes once synced, and only then answers, one wake-up a
+//! group. The first failed write latches the ledger: this thread ends and every
+//! receipt says "closed".
 //!
 //! Not here: when a batch is due (`batch.rs`), which place and which "no" a group
 //! gets (`plan.rs`), bytes of a record (`frame.rs`).
@@ -31,21 +32,32 @@ pub(crate) struct Committer {
     pub(crate) floor: Tip,
 }
 
-/// The ledger must not go on unwatched when its only writer dies.
-struct LatchOnPanic(Arc<Shared>);
+/// However its only writer ends, the ledger does not go on unwatched and nobody
+/// waits for an answer that cannot come.
+struct AtTheEnd {
+    shared: Arc<Shared>,
+    queue: Receiver<Work>,
+}
 
-impl Drop for LatchOnPanic {
+impl Drop for AtTheEnd {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.latch("the committer panicked");
+            self.shared.latch("the committer panicked");
         }
+        self.shared.end();
+        // A receipt whose reply is dropped says "closed".
+        while self.queue.try_recv().is_ok() {}
+        fail::fail_point!("ledger-ended");
     }
 }
 
 impl Committer {
     /// Runs until stopped, latched, or until every handle is gone.
     pub(crate) fn run(mut self) {
-        let _latch = LatchOnPanic(Arc::clone(&self.shared));
+        let _end = AtTheEnd {
+            shared: Arc::clone(&self.shared),
+            queue: self.queue.clone(),
+        };
         let mut carry = None;
         let mut stopping = false;
         while !stopping {
@@ -55,8 +67,6 @@ impl Committer {
                 return;
             }
         }
-        // What still comes in finds the queue gone and hears "closed".
-        self.shared.room.close();
     }
 
     /// Takes groups until the batch is due. Returns whether to stop after it.

@@ -158,6 +158,7 @@ impl Ledger {
             .acquire_many(permits)
             .await
             .map_err(|_| AppendError::Closed)?;
+        fail::fail_point!("ledger-room-taken");
         let (reply, receipt) = oneshot::channel();
         let queue = self.inner.queue.as_ref().ok_or(AppendError::Closed)?;
         shared.metrics.queue_depth.add(i64::from(permits));
@@ -175,12 +176,10 @@ impl Ledger {
             })?;
         // The committer gives the room back.
         room.forget();
-        if shared.failure().is_some() {
-            // The committer may be gone without having seen this: what slips into a
-            // queue nobody reads any more is never answered. Latching comes before
-            // the queue is given up, so whoever slipped in sees the failure here.
-            let (_, unanswered) = oneshot::channel();
-            return Ok(Receipt(unanswered));
+        if shared.has_ended() {
+            // This one may stand in the queue behind the committer's last look; its
+            // reply would be kept, unanswered, for as long as any handle lives.
+            return Err(AppendError::Closed);
         }
         Ok(Receipt(receipt))
     }

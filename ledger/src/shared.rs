@@ -1,6 +1,7 @@
 //! What the handle and the committer share: room, tip, latch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -16,6 +17,8 @@ pub(crate) struct Shared {
     /// The newest durable record; moves after the fsync and before the receipts.
     pub(crate) tip: watch::Sender<Tip>,
     failure: watch::Sender<Option<Failure>>,
+    /// The committer has looked at the queue for the last time, or is about to.
+    ended: AtomicBool,
     pub(crate) metrics: LedgerMetrics,
 }
 
@@ -26,6 +29,7 @@ impl Shared {
             queue_records_max,
             tip: watch::Sender::new(tip),
             failure: watch::Sender::new(None),
+            ended: AtomicBool::new(false),
             metrics,
         }
     }
@@ -43,6 +47,17 @@ impl Shared {
             }
             first
         });
+    }
+
+    /// The committer says this before its last look at the queue; a sender asks
+    /// after its send. One of the two sees the other, whoever comes first.
+    pub(crate) fn end(&self) {
+        self.room.close();
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(crate) fn failure(&self) -> Option<Failure> {

@@ -73,3 +73,46 @@ async fn answering_early_is_a_lie_that_the_next_open_shows() {
     assert_eq!(all_records(&ledger)[0].body, body("o3", 1));
     scenario.teardown();
 }
+
+/// A group that is sent while the committer ends is answered, though nobody reads
+/// the queue any more and a handle keeps the queue alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_slips_in_behind_the_end_is_answered() {
+    let scenario = FailScenario::setup();
+    let folder = tempfile::tempdir().expect("folder");
+    let ledger = open(folder.path());
+    let (taken, room_taken) = std::sync::mpsc::channel();
+    let (go, told_to_go) = std::sync::mpsc::channel();
+    let (sent, was_sent) = std::sync::mpsc::channel();
+    let told_to_go = std::sync::Mutex::new(told_to_go);
+    let was_sent = std::sync::Mutex::new(was_sent);
+    fail::cfg_callback("ledger-room-taken", move || {
+        taken.send(()).expect("the test waits");
+        told_to_go.lock().expect("alone").recv().expect("the end");
+    })
+    .expect("fail point");
+    // The committer has looked at the queue for the last time, and still owns it.
+    fail::cfg_callback("ledger-ended", move || {
+        go.send(()).expect("the sender waits");
+        was_sent.lock().expect("alone").recv().expect("sent");
+    })
+    .expect("fail point");
+    let handle = ledger.clone();
+    let sender = tokio::spawn(async move {
+        let handed_over = handle.append(group([order("o1", 1)])).await;
+        sent.send(()).expect("the committer waits");
+        match handed_over {
+            Ok(receipt) => receipt.await.expect_err("nobody committed it").to_string(),
+            Err(error) => error.to_string(),
+        }
+    });
+    room_taken.recv().expect("the sender came that far");
+    let closing = ledger.clone();
+    tokio::task::spawn_blocking(move || closing.close())
+        .await
+        .expect("closed");
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), sender).await;
+    told.expect("answered").expect("no panic");
+    assert_eq!(ledger.tip().seq, Seq(0));
+    scenario.teardown();
+}

@@ -101,6 +101,7 @@ pub async fn run(
         clock: clock(),
         metrics: SaleMetrics::register(&registry).map_err(text)?,
         node: NodeNo(NODE),
+        seed: getrandom::u64().map_err(|e| format!("draw a seed: {e}"))?,
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
     })

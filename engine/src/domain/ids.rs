@@ -106,6 +106,27 @@ outside_id!(
     DeviceId
 );
 
+outside_id!(
+    /// One capture of money.
+    PaymentId
+);
+outside_id!(
+    /// A payment provider, as the configuration names it.
+    Channel
+);
+outside_id!(
+    /// The provider's number of a capture; unique for ever within its channel.
+    ChannelTxnNo
+);
+outside_id!(
+    /// What a paid order grants its buyer.
+    EntitlementId
+);
+outside_id!(
+    /// A work that can be played or downloaded.
+    WorkId
+);
+
 /// One shard of a sale. At most 4,096 (12 bits of the order id).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BucketNo(pub u16);

@@ -4,10 +4,13 @@
 //! parsed at the door is trusted inside, because a value of these types can
 //! only be made by checking.
 
+pub mod allotment;
 pub mod codec;
+pub mod entitlement;
 pub mod ids;
 pub mod money;
 pub mod order;
 pub mod payment;
 pub mod sale;
+pub mod steering;
 pub mod time;

@@ -6,6 +6,29 @@
 //!     └──▶ REVIEW ── accepted ▶ APPLIED / rejected ──┘
 //! ```
 
+use super::ids::{Channel, ChannelTxnNo, OrderId, PaymentId};
+use super::money::{Cents, Currency};
+use super::time::UnixMs;
+
+/// One capture of money, unique for ever by (channel, transaction number).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    pub id: PaymentId,
+    /// None: the provider named no order of ours.
+    pub order: Option<OrderId>,
+    pub channel: Channel,
+    pub channel_txn_no: ChannelTxnNo,
+    pub amount: Cents,
+    pub currency: Currency,
+    pub state: PaymentState,
+    pub paid_at: UnixMs,
+    pub received_at: UnixMs,
+    /// Why it is under review or goes back; for people.
+    pub note: String,
+    /// The provider's number of the refund; empty until there is one.
+    pub refund_no: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaymentState {
     Captured,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{BUCKETS_MAX, SaleId, SkuId};
+use super::ids::{BUCKETS_MAX, SaleId, SaleNo, SkuId};
 use super::money::{Cents, Currency};
 use super::time::UnixMs;
 
@@ -343,6 +343,14 @@ impl Phase {
 pub struct Switches {
     pub paused: bool,
     pub ended: bool,
+}
+
+/// The sale as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleRecord {
+    pub definition: Sale,
+    pub number: SaleNo,
+    pub switches: Switches,
 }
 
 impl Sale {

@@ -189,7 +189,7 @@ impl Desk {
     /// The order as it will be if it wins.
     fn draft(&mut self, ask: &Ask, now: UnixMs) -> Option<Order> {
         let sale = &self.parts.sale;
-        let id = self.parts.ids.next(&self.parts.lease, now, random_bits())?;
+        let id = self.parts.ids.next(&self.parts.lease, now)?;
         let until = UnixMs(now.0 + sale.pay_window_ms);
         Some(Order {
             id,
@@ -550,16 +550,4 @@ async fn sleep_for(wait: Option<Duration>) {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
     }
-}
-
-/// Twenty bits that make order ids hard to guess; not a secret.
-fn random_bits() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    thread_local! {
-        static STATE: (RandomState, std::cell::Cell<u64>) = (RandomState::new(), std::cell::Cell::new(0));
-    }
-    STATE.with(|(state, count)| {
-        count.set(count.get().wrapping_add(1));
-        (state.hash_one(count.get()) & 0xF_FFFF) as u32
-    })
 }

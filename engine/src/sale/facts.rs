@@ -8,10 +8,11 @@ use bytes::Bytes;
 use floodgate_ledger::{Draft, Kind, Ledger, ReadError, Snapshot};
 
 use super::guard::Units;
-use crate::domain::codec::{self, CodecError, SaleRecord};
+use crate::domain::allotment::Allotment;
+use crate::domain::codec::{self, CodecError};
 use crate::domain::ids::{BucketNo, OrderId, SaleId};
 use crate::domain::order::Order;
-use crate::domain::sale::Sale;
+use crate::domain::sale::{Sale, SaleRecord};
 use crate::domain::time::UnixMs;
 
 pub const ORDER: Kind = Kind(1);
@@ -72,12 +73,7 @@ pub fn sale_draft(record: &SaleRecord, version: u64, now: UnixMs) -> Draft {
     }
 }
 
-pub fn allotment_draft(
-    sale: &SaleId,
-    id: &str,
-    allotment: &codec::Allotment,
-    now: UnixMs,
-) -> Draft {
+pub fn allotment_draft(sale: &SaleId, id: &str, allotment: &Allotment, now: UnixMs) -> Draft {
     Draft {
         kind: ALLOTMENT,
         group: Bytes::copy_from_slice(sale.as_bytes()),

@@ -41,7 +41,7 @@ impl IdLease {
     }
 }
 
-/// One desk's maker of ids. The random bits come in from outside.
+/// One desk's maker of ids.
 #[derive(Debug)]
 pub struct OrderIds {
     sale: SaleNo,
@@ -49,21 +49,24 @@ pub struct OrderIds {
     node: NodeNo,
     last_ms: u64,
     counter: u16,
+    /// Makes ids hard to guess; no secret hangs on it.
+    random: fastrand::Rng,
 }
 
 impl OrderIds {
-    pub fn new(sale: SaleNo, bucket: BucketNo, node: NodeNo) -> Self {
+    pub fn new(sale: SaleNo, bucket: BucketNo, node: NodeNo, seed: u64) -> Self {
         Self {
             sale,
             bucket,
             node,
             last_ms: 0,
             counter: 0,
+            random: fastrand::Rng::with_seed(seed),
         }
     }
 
     /// `None` when the lease is used up: the ledger is behind, the buyer may retry.
-    pub fn next(&mut self, lease: &IdLease, now: UnixMs, random: u32) -> Option<OrderId> {
+    pub fn next(&mut self, lease: &IdLease, now: UnixMs) -> Option<OrderId> {
         let mut ms = now.0.max(lease.floor).max(self.last_ms);
         if ms == self.last_ms {
             match self.counter.checked_add(1) {
@@ -86,7 +89,7 @@ impl OrderIds {
             sale: self.sale,
             node: self.node,
             counter: self.counter,
-            random,
+            random: self.random.u32(..1 << 20),
         }))
     }
 }
@@ -97,7 +100,7 @@ mod tests {
     use std::collections::HashSet;
 
     fn ids() -> OrderIds {
-        OrderIds::new(SaleNo(1), BucketNo(2), NodeNo(3))
+        OrderIds::new(SaleNo(1), BucketNo(2), NodeNo(3), 7)
     }
 
     #[test]
@@ -106,7 +109,7 @@ mod tests {
         let (mut ids, mut seen) = (ids(), HashSet::new());
         for now in [5_000, 5_000, 1_000, 5_001, 4_000] {
             for _ in 0..70_000 {
-                assert!(seen.insert(ids.next(&lease, UnixMs(now), 0).expect("leased")));
+                assert!(seen.insert(ids.next(&lease, UnixMs(now)).expect("leased")));
             }
         }
     }
@@ -114,20 +117,20 @@ mod tests {
     #[test]
     fn a_restart_starts_above_the_lease() {
         let before = ids()
-            .next(&IdLease::new(0, 10_000), UnixMs(10_000), 0)
+            .next(&IdLease::new(0, 10_000), UnixMs(10_000))
             .expect("leased");
         let lease = IdLease::new(10_001, 20_000);
-        let after = ids().next(&lease, UnixMs(3), 0).expect("leased");
+        let after = ids().next(&lease, UnixMs(3)).expect("leased");
         assert!(after > before);
     }
 
     #[test]
     fn nothing_is_given_beyond_the_lease() {
         let lease = IdLease::new(0, 10);
-        assert!(ids().next(&lease, UnixMs(11), 0).is_none());
+        assert!(ids().next(&lease, UnixMs(11)).is_none());
         assert_eq!(lease.wanted(UnixMs(11)), Some(11 + LEASE_MS));
         lease.extend(11 + LEASE_MS);
-        assert!(ids().next(&lease, UnixMs(11), 0).is_some());
+        assert!(ids().next(&lease, UnixMs(11)).is_some());
         assert_eq!(lease.wanted(UnixMs(12)), None);
     }
 }

@@ -18,10 +18,10 @@ use super::live::{LiveSale, SkuStock};
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
 use crate::admission::{Gate, GateLimits};
-use crate::domain::codec::{self, SaleRecord};
+use crate::domain::codec;
 use crate::domain::ids::{BucketNo, NodeNo, OrderId};
 use crate::domain::order::OrderState;
-use crate::domain::sale::Sale;
+use crate::domain::sale::{Sale, SaleRecord};
 use crate::domain::time::{Clock, UnixMs};
 use crate::stock::{BucketCaller, BucketRef, StockHost};
 
@@ -55,6 +55,8 @@ pub struct Tools {
     pub lease: Arc<IdLease>,
     pub metrics: SaleMetrics,
     pub node: NodeNo,
+    /// Of the random bits in order ids.
+    pub seed: u64,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
 }
@@ -111,7 +113,13 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 index: Arc::clone(&index),
                 guard,
                 bucket,
-                ids: OrderIds::new(record.number, no, tools.node),
+                ids: OrderIds::new(
+                    record.number,
+                    no,
+                    tools.node,
+                    // Desks must not draw the same bits.
+                    tools.seed ^ (u64::from(record.number.0) << 16 | u64::from(no.0)),
+                ),
                 lease: Arc::clone(&tools.lease),
                 ledger: tools.ledger.clone(),
                 clock: Arc::clone(&tools.clock),

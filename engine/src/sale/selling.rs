@@ -21,12 +21,13 @@ use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, LEASE_MS};
 use super::recovery::{self, RecoveryError, Tools};
 use crate::admission::Shed;
-use crate::domain::codec::{Allotment, SaleRecord, decode_sale};
+use crate::domain::allotment::Allotment;
+use crate::domain::codec::decode_sale;
 use crate::domain::ids::{
     BucketNo, DeviceId, Fingerprint, IdemKey, NodeNo, OrderId, SaleId, SaleNo, UserId, home_bucket,
 };
 use crate::domain::order::{Order, OrderEvent};
-use crate::domain::sale::{Sale, Switches};
+use crate::domain::sale::{Sale, SaleRecord, Switches};
 use crate::domain::time::Clock;
 use crate::stock::StockHost;
 
@@ -37,6 +38,7 @@ pub struct SellingParts {
     pub clock: Arc<dyn Clock>,
     pub metrics: SaleMetrics,
     pub node: NodeNo,
+    pub seed: u64,
     pub under_way_max: u32,
     /// Longest a buyer waits for an answer; after it the outcome is "unknown".
     pub answer_max: Duration,
@@ -108,6 +110,7 @@ impl Selling {
             clock,
             metrics,
             node,
+            seed,
             under_way_max,
             answer_max,
         } = parts;
@@ -133,6 +136,7 @@ impl Selling {
             lease,
             metrics,
             node,
+            seed,
             under_way_max,
         };
         let selling = Arc::new(Self {

@@ -1,0 +1,26 @@
+//! How units come into a bucket and leave it without being sold.
+
+use super::ids::{BucketNo, SkuId};
+
+/// Units given to (or, below zero, taken from) one bucket under one allotment id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allotment {
+    pub bucket: BucketNo,
+    pub lines: Vec<(SkuId, i64)>,
+}
+
+/// Free units on their way from one bucket to another under one transfer id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    pub from: BucketNo,
+    pub to: BucketNo,
+    pub lines: Vec<(SkuId, u32)>,
+    pub state: TransferState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferState {
+    /// The source gave them; the allotment has moved, and the target is owed.
+    Debited,
+    Credited,
+}

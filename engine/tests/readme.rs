@@ -1,7 +1,13 @@
-//! The README's quick start, run as it stands: every block, in order, in one shell.
+//! What the README says is so: its quick start runs as it stands, every block, in
+//! order, in one shell; its list of metrics is the list.
 
+mod common;
+
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::Command;
+
+use common::{Engine, call, open_sale};
 
 fn free_port() -> String {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -63,4 +69,36 @@ fn the_quick_start_does_what_it_says() {
             "{said} is missing in:\n{text}\n{errors}"
         );
     }
+}
+
+/// Names of metrics between back-ticks, as `floodgate_requests_total{route,code}`.
+fn named(readme: &str) -> BTreeSet<String> {
+    let section = readme
+        .split("\n## For the SRE\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("a section for the SRE");
+    section
+        .split('`')
+        .filter(|word| word.starts_with("floodgate_"))
+        .map(|word| word.split('{').next().unwrap_or(word).to_owned())
+        .collect()
+}
+
+#[test]
+fn the_metrics_are_the_ones_of_the_readme() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).expect("a README");
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, &open_sale("tea", 1, 1, ""));
+    let one = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+    assert_eq!(engine.buy("ana", "k", one).status, 201);
+    assert_eq!(engine.differences(), 0);
+    let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
+    let shown: BTreeSet<String> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .map(ToOwned::to_owned)
+        .collect();
+    assert_eq!(shown, named(&readme));
 }

@@ -49,6 +49,9 @@ pub enum Shed {
 }
 
 impl Shed {
+    /// Every label in metrics.
+    pub const REASONS: [&'static str; 3] = ["throttled", "queue_full", "busy"];
+
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Throttled { retry_after }

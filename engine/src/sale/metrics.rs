@@ -3,6 +3,7 @@
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::answer::{Answer, Refusal};
+use crate::admission::Shed;
 
 #[derive(Clone, Debug)]
 pub struct SaleMetrics {
@@ -66,9 +67,6 @@ impl SaleMetrics {
             ),
             &["kind"],
         )?;
-        for kind in ["changed", "guard", "ledger"] {
-            reserve_errors.with_label_values(&[kind]).inc_by(0);
-        }
         let shed = IntCounterVec::new(
             Opts::new(
                 "floodgate_shed_total",
@@ -76,6 +74,16 @@ impl SaleMetrics {
             ),
             &["reason"],
         )?;
+        // An alert on growth needs the zero before the first time.
+        for (counters, labels) in [
+            (&reserve_errors, ["changed", "guard", "ledger"]),
+            (&rebuilds, ["changed", "guard", "settle"]),
+            (&shed, Shed::REASONS),
+        ] {
+            for label in labels {
+                counters.with_label_values(&[label]).inc_by(0);
+            }
+        }
         registry.register(Box::new(orders.clone()))?;
         registry.register(Box::new(stages.clone()))?;
         registry.register(Box::new(batch.clone()))?;

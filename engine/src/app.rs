@@ -20,7 +20,7 @@ use crate::http::{self, Admin, HttpMetrics, Listener, Public};
 use crate::reconcile::{ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
-use crate::stream::{OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig};
+use crate::stream::{OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, witness};
 
 /// One node owns all buckets for now.
 const NODE: u16 = 0;
@@ -90,6 +90,7 @@ pub async fn run(
         SqliteStore::open(&config.data_dir.join("orders.sqlite"))
             .map_err(|e| format!("open the order store: {e}"))?,
     );
+    check_witness(&config, &ledger, &*store)?;
     let host = EmbeddedHost::start(&EmbeddedConfig {
         shards: config.shards,
         ..EmbeddedConfig::default()
@@ -202,6 +203,20 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     )?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(info))
+}
+
+/// Refuses to sell from a ledger that the order store has seen further.
+fn check_witness(config: &Config, ledger: &Ledger, store: &dyn OrderStore) -> Result<(), String> {
+    let mark = store.mark(NODE).map_err(|e| e.to_string())?;
+    let Some(mark) = mark else { return Ok(()) };
+    witness::check(ledger, &mark).map_err(|why| {
+        let folder = config.data_dir.display();
+        format!(
+            "{why}. Selling on would sell units and keys a second time. Put the right ledger \
+             back into {folder}/ledger; or, to go on without what is lost, move \
+             {folder}/orders.sqlite away and keep it for the buyers who were told \"won\""
+        )
+    })
 }
 
 fn open_ledger(config: &Config, registry: &Registry) -> Result<Ledger, String> {

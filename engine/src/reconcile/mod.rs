@@ -15,7 +15,8 @@ use serde::Serialize;
 pub use self::metrics::ReconcileMetrics;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Selling};
-use crate::stream::OrderStore;
+use crate::stream::witness::{self, Disagreement};
+use crate::stream::{OrderStore, StockCount, StoreError};
 
 /// What one pass found in one sale.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -110,11 +111,19 @@ impl Reconciler {
                 .inc();
         }
         let store = self.store_counts(live).await;
+        if let Some(Err(why)) = &store {
+            differences.push(why.to_string());
+            self.metrics
+                .differences
+                .with_label_values(&["ledger_store"])
+                .inc();
+        }
         // Only a store that stood at the ledger's tip before and after the audit
         // was asked about the same orders.
         let tip_after = self.selling.ledger().tip().seq;
         let compared = store
             .as_ref()
+            .and_then(|read| read.as_ref().ok())
             .filter(|(_, seq)| *seq == tip_before.0 && tip_before == tip_after);
         let mut skus = Vec::new();
         for (at, sku) in sale.skus.iter().enumerate() {
@@ -177,16 +186,23 @@ impl Reconciler {
         }
     }
 
+    /// `None` while the store is away; an error when what it holds is not of this ledger.
     async fn store_counts(
         self: &Arc<Self>,
         live: &Arc<LiveSale>,
-    ) -> Option<(Vec<crate::stream::StockCount>, u64)> {
+    ) -> Option<Result<(Vec<StockCount>, u64), Disagreement>> {
         let (me, live) = (Arc::clone(self), Arc::clone(live));
-        let read =
-            tokio::task::spawn_blocking(move || me.store.stock_counts(me.node, &live.sale().id))
-                .await;
+        let read = tokio::task::spawn_blocking(move || {
+            let (counts, mark) = me.store.stock_counts(me.node, &live.sale().id)?;
+            let Some(mark) = mark else {
+                return Ok(Ok((counts, 0)));
+            };
+            let known = witness::check(me.selling.ledger(), &mark);
+            Ok::<_, StoreError>(known.map(|()| (counts, mark.seq.0)))
+        })
+        .await;
         match read {
-            Ok(Ok((counts, mark))) => Some((counts, mark.map_or(0, |m| m.seq.0))),
+            Ok(Ok(counts)) => Some(counts),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "read the order store's counts");
                 None

@@ -7,6 +7,7 @@ mod metrics;
 mod row;
 mod sqlite;
 mod store;
+pub mod witness;
 mod worker;
 
 pub use metrics::StreamMetrics;

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use floodgate_ledger::{ChainHash, Ledger, Seq};
+use floodgate_ledger::{Ledger, Seq};
 use parking_lot::{Condvar, Mutex};
 
 use super::metrics::StreamMetrics;
 use super::row::rows_of;
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
+use super::witness::{self, Disagreement};
 
 /// Pauses per time of work while a sale is running.
 const YIELD: u32 = 9;
@@ -161,6 +162,12 @@ impl From<StoreError> for Halt {
     }
 }
 
+impl From<Disagreement> for Halt {
+    fn from(error: Disagreement) -> Self {
+        Self::Stop(error.to_string())
+    }
+}
+
 impl Worker {
     fn run(self) {
         let mut retry = self.config.retry_min;
@@ -180,19 +187,7 @@ impl Worker {
                     1
                 })
             };
-            let lag = self
-                .ledger
-                .tip()
-                .seq
-                .0
-                .saturating_sub(mark.as_ref().map_or(0, |m: &Mark| m.seq.0));
-            if lag == 0 {
-                even_at = Instant::now();
-            }
-            self.metrics.lag_records.set(lag.cast_signed());
-            self.metrics
-                .lag_seconds
-                .set(even_at.elapsed().as_secs_f64());
+            self.show_lag(mark.as_ref(), &mut even_at);
             match step {
                 Ok(n) => {
                     self.shared.mark.lock().clone_from(&mark);
@@ -223,10 +218,27 @@ impl Worker {
                     self.metrics.errors.inc();
                     tracing::error!(why, "the stream to the order store stopped");
                     *self.shared.state.lock() = StreamState::Stopped(why);
-                    return;
+                    break;
                 }
             }
         }
+        // A stream that stands still must not look as if it were even.
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.show_lag(mark.as_ref(), &mut even_at);
+            self.sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn show_lag(&self, mark: Option<&Mark>, even_at: &mut Instant) {
+        let tip = self.ledger.tip().seq.0;
+        let lag = tip.saturating_sub(mark.map_or(0, |m| m.seq.0));
+        if lag == 0 {
+            *even_at = Instant::now();
+        }
+        self.metrics.lag_records.set(lag.cast_signed());
+        self.metrics
+            .lag_seconds
+            .set(even_at.elapsed().as_secs_f64());
     }
 
     fn sleep(&self, wait: Duration) {
@@ -240,49 +252,9 @@ impl Worker {
     fn begin(&self) -> Result<Option<Mark>, Halt> {
         let mark = self.store.mark(self.config.node)?;
         if let Some(mark) = &mark {
-            self.check(mark)?;
+            witness::check(&self.ledger, mark)?;
         }
         Ok(mark)
-    }
-
-    fn check(&self, mark: &Mark) -> Result<(), Halt> {
-        let tip = self.ledger.tip();
-        if mark.ledger != self.ledger.id() {
-            return Err(Halt::Stop(format!(
-                "the order store was filled from ledger {}, this is ledger {}",
-                mark.ledger,
-                self.ledger.id()
-            )));
-        }
-        if mark.seq > tip.seq {
-            return Err(Halt::Stop(format!(
-                "the order store has record {}, the ledger ends at {}: the ledger lost its tail",
-                mark.seq.0, tip.seq.0
-            )));
-        }
-        let hash = self.hash_at(mark.seq)?;
-        if hash != mark.hash {
-            return Err(Halt::Stop(format!(
-                "record {} is not the one the order store was filled from",
-                mark.seq.0
-            )));
-        }
-        Ok(())
-    }
-
-    fn hash_at(&self, seq: Seq) -> Result<ChainHash, Halt> {
-        if seq.0 == 0 {
-            return Ok(self.ledger.id().genesis());
-        }
-        let found = self
-            .ledger
-            .tail(seq, 1, usize::MAX)
-            .map_err(|e| Halt::Stop(e.to_string()))?;
-        found
-            .first()
-            .filter(|r| r.seq == seq)
-            .map(|r| r.hash)
-            .ok_or_else(|| Halt::Stop(format!("record {} is not in the ledger any more", seq.0)))
     }
 
     /// One batch; returns how many records it carried.
@@ -324,7 +296,7 @@ impl Worker {
                     "the order store's mark moved under us; going on from there"
                 );
                 if let Some(actual) = &actual {
-                    self.check(actual)?;
+                    witness::check(&self.ledger, actual)?;
                 }
                 *mark = actual;
             }

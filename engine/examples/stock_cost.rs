@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             bucket: BucketNo(0),
         };
         let mut caller = BucketCaller::new(host, bucket, 1, "00".repeat(16));
-        caller.make_room(ORDERS as usize);
+        caller.make_room(ORDERS as usize).await;
         caller.rebuild_begin(UnixMs(0), UnixMs(1_000_000)).await?;
         caller.rebuild_end(0).await?;
         caller

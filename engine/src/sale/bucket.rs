@@ -9,6 +9,7 @@ use floodgate_ledger::{Group, Ledger};
 
 use super::facts::{self, FactError};
 use super::guard::{Guard, Line, Units};
+use super::recovery::ROOM_MAX;
 use crate::domain::ids::{BucketNo, UserId};
 use crate::domain::order::{Order, StockMove, Version};
 use crate::domain::sale::Sale;
@@ -173,8 +174,8 @@ impl Bucket {
         self.caller.raise(epoch);
         self.caller.witness(self.ledger.tip().seq.0);
         let room = guard.lines.iter().map(|l| l.allotted).sum::<u64>();
-        self.caller
-            .make_room(usize::try_from(room).unwrap_or(usize::MAX).min(20_000_000));
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(ROOM_MAX);
+        self.caller.make_room(room).await;
         let text = |e: CallError| e.to_string();
         self.caller
             .rebuild_begin(sale.starts_at, sale.ends_at)

@@ -172,6 +172,11 @@ impl Desk {
         if !changes.is_empty() {
             self.change(now, changes).await;
         }
+        if !audits.is_empty() {
+            // What is on its way to the disk counts in the guard and in no other
+            // telling; once it is durable all of them must agree.
+            self.teller.settle().await;
+        }
         for reply in audits {
             if let Some(audit) = self
                 .parts

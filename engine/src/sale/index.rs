@@ -5,8 +5,9 @@
 //! the stock host says. Keys under way stand in the same map as keys that won,
 //! so claiming a key, joining it and replaying it are decided under one lock.
 //!
-//! Only winners stay, and the units of a sale bound them; the map is sized when
-//! the sale opens, because growing a map of millions stalls every buyer.
+//! Only winners stay, and the units of a sale bound them; the map gets its size
+//! and its memory before the sale opens, because growing a map of millions stalls
+//! every buyer, and the first touch of a page costs more than the rest of a claim.
 
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use tokio::sync::oneshot;
 
 use super::answer::{Answer, Refusal};
 use crate::domain::ids::{Fingerprint, IdemKey, OrderId, UserId};
+
+/// Many small maps: one that must grow after all stalls nobody for long.
+const SHARDS: usize = 256;
 
 #[derive(Debug, Default)]
 struct Buyer {
@@ -72,12 +76,17 @@ pub struct Index {
 }
 
 impl Index {
-    /// `winners`: as many buyers as can hold units at once.
+    /// `winners`: as many buyers as can hold units at once. Takes about a second
+    /// per five million.
     pub fn new(limits: UserLimits, winners: usize) -> Arc<Self> {
-        Arc::new(Self {
-            buyers: DashMap::with_capacity(winners),
-            limits,
-        })
+        let buyers = DashMap::with_capacity_and_shard_amount(winners, SHARDS);
+        for n in 0..winners {
+            let user = UserId::parse(&n.to_string()).expect("digits are an id");
+            buyers.insert(user, Buyer::default());
+        }
+        // The map keeps its memory, which now is memory.
+        buyers.clear();
+        Arc::new(Self { buyers, limits })
     }
 
     /// Looks without claiming: the way of replays, and of buyers who come too late.

@@ -36,6 +36,8 @@ pub enum RecoveryError {
         bucket: u16,
         buckets: u16,
     },
+    #[error("make room for the buyers: {0}")]
+    Room(String),
     #[error("sale {sale}: {what}")]
     Oversold { sale: String, what: String },
 }
@@ -45,6 +47,10 @@ impl From<floodgate_ledger::ReadError> for RecoveryError {
         Self::Fact(error.into())
     }
 }
+
+/// Orders a sale finds room for when it opens, about half a gigabyte. The maps of
+/// a larger sale grow as it sells.
+pub(super) const ROOM_MAX: usize = 1_000_000;
 
 /// What every sale of a node is built with.
 #[derive(Clone)]
@@ -78,12 +84,14 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     // As many winners as units; a buyer may win more than one.
     let winners = usize::try_from(sale.units_opened())
         .unwrap_or(usize::MAX)
-        .min(20_000_000);
+        .min(ROOM_MAX);
     let limits = UserLimits {
         units_max: sale.units_per_user,
         orders_max: sale.orders_per_user_max,
     };
-    let index = Index::new(limits, winners);
+    let index = tokio::task::spawn_blocking(move || Index::new(limits, winners))
+        .await
+        .map_err(|e| RecoveryError::Room(e.to_string()))?;
     let mut guards: Vec<Guard> = (0..sale.buckets)
         .map(|_| Guard::new(sale.skus.len()))
         .collect();

@@ -326,7 +326,7 @@ impl Selling {
 
     /// One purchase, from key to answer.
     pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> Bought {
-        let deadline = Instant::now() + self.answer_max;
+        let deadline = || Instant::now() + self.answer_max;
         let Purchase {
             user,
             key,
@@ -344,7 +344,7 @@ impl Selling {
         loop {
             // What is known of the key comes before every other answer.
             if let Some(known) = live.index.look(&user, &key, fingerprint) {
-                match self.replay(live, known, deadline).await {
+                match self.replay(live, known, deadline()).await {
                     Some(bought) => return bought,
                     None => continue,
                 }
@@ -355,7 +355,7 @@ impl Selling {
             }
             let claim = match live.index.claim(&user, &key, fingerprint, n_units) {
                 Claimed::Mine(claim) => claim,
-                Claimed::Known(known) => match self.replay(live, known, deadline).await {
+                Claimed::Known(known) => match self.replay(live, known, deadline()).await {
                     Some(bought) => return bought,
                     None => continue,
                 },
@@ -401,7 +401,8 @@ impl Selling {
             if desk.try_send(buy).is_err() {
                 return Bought::NotReady("the desk is closed");
             }
-            return match tokio::time::timeout_at(deadline, answer).await {
+            // The wait for admission is bounded on its own and not part of this one.
+            return match tokio::time::timeout_at(deadline(), answer).await {
                 Ok(Ok(Answer::Won(order))) => Bought::New(order),
                 Ok(Ok(Answer::Refused(refusal))) => Bought::Refused(refusal),
                 Ok(Ok(Answer::Unknown)) | Err(_) => Bought::Unknown,

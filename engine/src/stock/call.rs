@@ -70,8 +70,11 @@ impl BucketCaller {
         self.acked = 0;
     }
 
-    pub fn make_room(&self, orders: usize) {
-        self.host.make_room(&self.bucket, orders);
+    pub async fn make_room(&self, orders: usize) {
+        if let Err(error) = self.host.make_room(&self.bucket, orders).await {
+            // What has no room now grows later: slower, not wrong.
+            tracing::warn!(%error, bucket = ?self.bucket, "make room");
+        }
     }
 
     /// Runs a script until it is answered. Returns what follows the protocol's

@@ -114,7 +114,8 @@ pub enum HostError {
     Stopped,
 }
 
-pub type HostFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, HostError>> + Send + 'a>>;
+pub type HostFuture<'a, T = Reply> =
+    Pin<Box<dyn Future<Output = Result<T, HostError>> + Send + 'a>>;
 
 pub trait StockHost: Send + Sync {
     /// The identical call may be sent again after `Unknown`: scripts and the
@@ -128,5 +129,5 @@ pub trait StockHost: Send + Sync {
 
     /// Told before a sale opens: about this many orders will be held in the
     /// bucket. A host that keeps maps of its own makes room now, not while selling.
-    fn make_room(&self, bucket: &BucketRef, orders: usize);
+    fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()>;
 }

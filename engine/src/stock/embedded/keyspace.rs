@@ -1,14 +1,83 @@
 //! The keys of one shard: hashes of byte strings, as Redis has them.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
-type Fields = HashMap<Box<[u8]>, Box<[u8]>, foldhash::fast::RandomState>;
+type RandomState = foldhash::fast::RandomState;
+type Map = HashMap<Box<[u8]>, Box<[u8]>, RandomState>;
+
+/// Maps of a key that is expected to become large. A map that grows moves all it
+/// has: many small ones, growing one by one, stall nobody for long.
+const MAPS: usize = 64;
+
+/// The fields of one key.
+#[derive(Debug)]
+pub struct Fields {
+    maps: Box<[Map]>,
+    state: RandomState,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::with(1, 0)
+    }
+}
+
+impl Fields {
+    fn with(n_maps: usize, n_fields: usize) -> Self {
+        let state = RandomState::default();
+        let map = |_| Map::with_capacity_and_hasher(n_fields.div_ceil(n_maps), state.clone());
+        Self {
+            maps: (0..n_maps).map(map).collect(),
+            state,
+        }
+    }
+
+    /// An empty key with room for so many fields, in memory that was touched: the
+    /// first touch of a page costs a buyer more than the rest of the script.
+    pub fn roomy(n_fields: usize) -> Self {
+        let mut fields = Self::with(MAPS, n_fields);
+        for n in 0..n_fields {
+            fields.insert(n.to_be_bytes().into(), Box::default());
+        }
+        fields.maps.iter_mut().for_each(Map::clear);
+        fields
+    }
+
+    fn at(&self, field: &[u8]) -> usize {
+        if self.maps.len() == 1 {
+            return 0;
+        }
+        // The maps use the low and the topmost bits of the same hash.
+        (self.state.hash_one(field) >> 32) as usize % self.maps.len()
+    }
+
+    pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
+        self.maps[self.at(field)].get(field).map(|value| &value[..])
+    }
+
+    /// Whether the field is new.
+    pub fn insert(&mut self, field: Box<[u8]>, value: Box<[u8]>) -> bool {
+        let at = self.at(&field);
+        self.maps[at].insert(field, value).is_none()
+    }
+
+    /// Whether the field was there.
+    fn remove(&mut self, field: &[u8]) -> bool {
+        let at = self.at(field);
+        self.maps[at].remove(field).is_some()
+    }
+
+    fn len(&self) -> usize {
+        self.maps.iter().map(Map::len).sum()
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Keyspace {
-    keys: HashMap<Box<[u8]>, Fields, foldhash::fast::RandomState>,
-    /// Sizes asked for keys that do not exist yet.
-    room: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    keys: HashMap<Box<[u8]>, Fields, RandomState>,
+    /// Fields with room, for keys that are about to be made.
+    room: HashMap<Box<[u8]>, Fields, RandomState>,
 }
 
 impl Keyspace {
@@ -19,9 +88,7 @@ impl Keyspace {
     /// The fields of a key, made when missing.
     pub fn fields_mut(&mut self, key: &[u8]) -> &mut Fields {
         if !self.keys.contains_key(key) {
-            let room = self.room.get(key).copied().unwrap_or(0);
-            let fields =
-                Fields::with_capacity_and_hasher(room, foldhash::fast::RandomState::default());
+            let fields = self.room.remove(key).unwrap_or_default();
             self.keys.insert(key.into(), fields);
         }
         self.keys.get_mut(key).expect("inserted above")
@@ -31,8 +98,8 @@ impl Keyspace {
         let Some(hash) = self.keys.get_mut(key) else {
             return 0;
         };
-        let n = fields.filter(|f| hash.remove(*f).is_some()).count();
-        if hash.is_empty() {
+        let n = fields.filter(|f| hash.remove(f)).count();
+        if hash.len() == 0 {
             self.keys.remove(key);
         }
         i64::try_from(n).unwrap_or(i64::MAX)
@@ -43,14 +110,10 @@ impl Keyspace {
     }
 
     pub fn len(&self, key: &[u8]) -> usize {
-        self.keys.get(key).map_or(0, HashMap::len)
+        self.keys.get(key).map_or(0, Fields::len)
     }
 
-    /// Growing a map of millions stalls every buyer: make room before selling.
-    pub fn make_room(&mut self, key: &[u8], fields: usize) {
+    pub fn room(&mut self, key: &[u8], fields: Fields) {
         self.room.insert(key.into(), fields);
-        if let Some(hash) = self.keys.get_mut(key) {
-            hash.reserve(fields.saturating_sub(hash.len()));
-        }
     }
 }

@@ -16,6 +16,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use self::keyspace::Fields;
 use self::vm::Vm;
 use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 
@@ -45,10 +46,8 @@ enum Job {
         args: Arc<Args>,
         reply: oneshot::Sender<Result<Reply, HostError>>,
     },
-    MakeRoom {
-        bucket: BucketRef,
-        orders: usize,
-    },
+    /// A key whose fields will be many, and the map for them.
+    Room { key: String, fields: Fields },
 }
 
 pub struct EmbeddedHost {
@@ -127,12 +126,20 @@ impl StockHost for EmbeddedHost {
         })
     }
 
-    fn make_room(&self, bucket: &BucketRef, orders: usize) {
-        // A map that could not be sized now grows later: slower, not wrong.
-        let _ = self.shard(bucket).try_send(Job::MakeRoom {
-            bucket: bucket.clone(),
-            orders,
-        });
+    /// The maps are made here and not on the shard's thread, where other sales go on.
+    fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()> {
+        Box::pin(async move {
+            let [_, _, holds, users, used, _] = bucket.keys();
+            for key in [holds, users, used] {
+                let fields = tokio::task::spawn_blocking(move || Fields::roomy(orders + 1))
+                    .await
+                    .map_err(|e| HostError::Unknown(e.to_string()))?;
+                self.shard(bucket)
+                    .try_send(Job::Room { key, fields })
+                    .map_err(|_| HostError::Unknown("the shard's queue is full".into()))?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -160,7 +167,7 @@ fn work(mut vm: Vm, jobs: &Receiver<Job>) {
                 // Whoever asked may have been stopped.
                 let _ = reply.send(answer.map_err(|e| HostError::Script(e.to_string())));
             }
-            Job::MakeRoom { bucket, orders } => vm.make_room(&bucket, orders),
+            Job::Room { key, fields } => vm.room(&key, fields),
         }
     }
 }

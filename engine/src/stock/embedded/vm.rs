@@ -11,7 +11,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use mlua::{BString, Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, Variadic};
 
-use super::keyspace::Keyspace;
+use super::keyspace::{Fields, Keyspace};
 use crate::stock::host::{Args, BucketRef, Reply, Script};
 use crate::stock::script;
 
@@ -130,12 +130,9 @@ impl Vm {
         reply(&function.call::<Value>(())?)
     }
 
-    pub fn make_room(&mut self, bucket: &BucketRef, orders: usize) {
-        let mut keyspace = self.keyspace.borrow_mut();
-        let names = bucket.keys();
-        for name in &names[2..5] {
-            keyspace.make_room(name.as_bytes(), orders + 1);
-        }
+    /// The map that the key will have when it is made next.
+    pub fn room(&mut self, key: &str, fields: Fields) {
+        self.keyspace.borrow_mut().room(key.as_bytes(), fields);
     }
 }
 
@@ -188,7 +185,7 @@ fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, mut args: Vec<BString>) -> m
             let table = lua.create_table_with_capacity(fields.len(), 0)?;
             let hash = keyspace.fields(key);
             for (i, field) in fields.iter().enumerate() {
-                match hash.and_then(|h| h.get(field.as_slice())) {
+                match hash.and_then(|h| h.get(field)) {
                     Some(value) => put(lua, &table, i + 1, value)?,
                     None => table.raw_set(i + 1, false)?,
                 }
@@ -205,10 +202,7 @@ fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, mut args: Vec<BString>) -> m
             let mut added = 0;
             while let (Some(field), Some(value)) = (args.next(), args.next()) {
                 let field = Vec::from(field).into_boxed_slice();
-                added += i64::from(
-                    hash.insert(field, Vec::from(value).into_boxed_slice())
-                        .is_none(),
-                );
+                added += i64::from(hash.insert(field, Vec::from(value).into_boxed_slice()));
             }
             Ok(Value::Integer(added))
         }

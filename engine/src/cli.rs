@@ -1,4 +1,5 @@
-//! The command line: `serve` and `check`.
+//! The command line: `serve` and `check`. Flags and variables are gathered here and
+//! nowhere else; what they say is judged by `config/`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Given, Overrides};
 
 #[derive(Parser)]
 #[command(
@@ -27,28 +28,25 @@ enum Command {
     Check(Serve),
 }
 
+// No flag takes a secret: every user of the machine sees the flags of a process.
 #[derive(Args)]
+#[command(
+    after_help = "The admin token comes from FLOODGATE_ADMIN_TOKEN or from the file that \
+    http.admin_token_file names;\nwithout both the engine writes one into its data folder."
+)]
 struct Serve {
     /// TOML file; without it every setting has its default
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Public listener, wins over http.listen
-    #[arg(long, env = "FLOODGATE_HTTP_LISTEN")]
+    /// Public listener, wins over FLOODGATE_HTTP_LISTEN and http.listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
     http_listen: Option<String>,
-    /// Admin listener, wins over http.admin_listen
-    #[arg(long, env = "FLOODGATE_ADMIN_LISTEN")]
+    /// Admin listener, wins over FLOODGATE_ADMIN_LISTEN and http.admin_listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
-    /// Data folder, wins over data.dir
-    #[arg(long, env = "FLOODGATE_DATA_DIR")]
+    /// Data folder, wins over FLOODGATE_DATA_DIR and data.dir
+    #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// Bearer token of the admin listener; only from the environment
-    #[arg(
-        long,
-        env = "FLOODGATE_ADMIN_TOKEN",
-        hide_env_values = true,
-        hide = true
-    )]
-    admin_token: Option<String>,
 }
 
 impl Serve {
@@ -61,14 +59,20 @@ impl Serve {
             ),
             None => ("built-in defaults".to_owned(), String::new()),
         };
+        // Not clap's own reading of the environment: it would blame the flag.
+        let said = Overrides::from_environment(std::env::vars_os()).map_err(|e| e.to_string())?;
         let overrides = Overrides {
-            http_listen: self.http_listen,
-            admin_listen: self.admin_listen,
-            data_dir: self.data_dir,
-            admin_token: self.admin_token,
+            http_listen: flag("--http-listen", self.http_listen).or(said.http_listen),
+            admin_listen: flag("--admin-listen", self.admin_listen).or(said.admin_listen),
+            data_dir: flag("--data-dir", self.data_dir).or(said.data_dir),
+            admin_token: said.admin_token,
         };
         Config::parse(&file, &text, &overrides).map_err(|e| e.to_string())
     }
+}
+
+fn flag<T>(by: &'static str, value: Option<T>) -> Option<Given<T>> {
+    value.map(|value| Given { by, value })
 }
 
 pub fn main() -> ExitCode {

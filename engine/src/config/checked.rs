@@ -4,18 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ConfigError;
 use super::raw::{self, RawConfig};
-use crate::domain::sale::Sale;
-
-/// What flags or the environment say; they win over the file.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    pub http_listen: Option<String>,
-    pub admin_listen: Option<String>,
-    pub data_dir: Option<PathBuf>,
-    pub admin_token: Option<String>,
-}
+use super::{AdminToken, ConfigError, Given, Overrides, folder, listen, origin};
+use crate::domain::sale::{RawSale, Sale};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -42,26 +33,6 @@ pub struct HttpConfig {
     pub admin_token: Option<AdminToken>,
 }
 
-/// A secret: it prints as `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken(String);
-
-impl AdminToken {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthMode {
     /// A gateway at one of these addresses says who the buyer is.
@@ -82,6 +53,23 @@ struct Checker<'a> {
     file: &'a str,
 }
 
+/// Who said a value, and so who hears what is wrong with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The file, or the default, under this key.
+    File(&'static str),
+    /// This flag or variable.
+    Outside(&'static str),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(name) | Self::Outside(name) => f.write_str(name),
+        }
+    }
+}
+
 impl Checker<'_> {
     fn fail<T>(
         &self,
@@ -95,53 +83,86 @@ impl Checker<'_> {
         })
     }
 
-    fn range(&self, key: &str, value: u32, low: u32, high: u32) -> Result<u32, ConfigError> {
-        if value < low || value > high {
-            return self.fail(
-                key,
-                format!("{value} is out of range; allowed are {low} to {high}"),
-            );
+    fn blame<T>(&self, source: Source, problem: impl Into<String>) -> Result<T, ConfigError> {
+        match source {
+            Source::File(key) => self.fail(key, problem),
+            Source::Outside(name) => Err(ConfigError::Outside {
+                name: name.to_owned(),
+                problem: problem.into(),
+            }),
         }
-        Ok(value)
     }
 
-    fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-        text.parse().or_else(|_| {
-            self.fail(
-                key,
-                format!("{text:?} is not an address and port such as 127.0.0.1:8080"),
-            )
-        })
+    fn address(
+        &self,
+        key: &'static str,
+        text: &str,
+        over: Option<&Given<String>>,
+    ) -> Result<(Source, SocketAddr), ConfigError> {
+        let (source, text) = match over {
+            Some(given) => (Source::Outside(given.by), given.value.as_str()),
+            None => (Source::File(key), text),
+        };
+        match listen::parse(text) {
+            Ok(address) => Ok((source, address)),
+            Err(problem) => self.blame(source, problem),
+        }
     }
 
     fn check(&self, raw: RawConfig, over: &Overrides) -> Result<Config, ConfigError> {
-        let listen = self.address(
-            "http.listen",
-            over.http_listen.as_ref().unwrap_or(&raw.http.listen),
-        )?;
-        let admin_listen = self.address(
+        let public = self.address("http.listen", &raw.http.listen, over.http_listen.as_ref())?;
+        let admin = self.address(
             "http.admin_listen",
-            over.admin_listen.as_ref().unwrap_or(&raw.http.admin_listen),
+            &raw.http.admin_listen,
+            over.admin_listen.as_ref(),
         )?;
-        if listen == admin_listen && listen.port() != 0 {
-            return self.fail(
-                "http.admin_listen",
-                format!("{admin_listen} is http.listen too; they must differ"),
+        if listen::one_socket(public.1, admin.1) {
+            // A variable or flag that met a valid file is the one to change.
+            let ((source, at), (other, other_at)) = match (public.0, admin.0) {
+                (Source::Outside(_), Source::File(_)) => (public, admin),
+                (Source::File(_) | Source::Outside(_), _) => (admin, public),
+            };
+            return self.blame(
+                source,
+                format!("{at} takes the port of {other}, {other_at}; they must differ"),
             );
         }
-        for (i, origin) in raw.http.origins.iter().enumerate() {
-            let host = origin
-                .strip_prefix("https://")
-                .or_else(|| origin.strip_prefix("http://"));
-            if host.is_none_or(|h| h.is_empty() || h.contains('/')) {
-                return self.fail(
-                    format!("http.origins[{i}]"),
-                    format!("{origin:?} is not an origin such as https://shop.example"),
-                );
-            }
+        for (i, text) in raw.http.origins.iter().enumerate() {
+            origin::check(text).or_else(|e| self.fail(format!("http.origins[{i}]"), e))?;
         }
-        let mut sales: Vec<Sale> = Vec::new();
-        for (i, raw) in raw.sales.iter().enumerate() {
+        let seconds = |n: u32| Duration::from_secs(u64::from(n));
+        Ok(Config {
+            http: HttpConfig {
+                listen: public.1,
+                admin_listen: admin.1,
+                auth: self.auth(&raw, public)?,
+                connections_max: raw.http.connections_max as usize,
+                admin_token: self.admin_token(&raw, over)?,
+                origins: raw.http.origins,
+            },
+            data_dir: self.data_dir(&raw.data.dir, over)?,
+            shards: raw.stock.shards as usize,
+            batch_records_max: raw.ledger.batch_records_max as usize,
+            queue_records_max: raw.ledger.queue_records_max as usize,
+            under_way_max: raw.limits.under_way_max,
+            answer_max: Duration::from_millis(u64::from(raw.limits.answer_ms)),
+            reconcile_every: seconds(raw.limits.reconcile_seconds),
+            sales: self.sales(&raw.sales)?,
+        })
+    }
+
+    fn data_dir(&self, dir: &str, over: &Overrides) -> Result<PathBuf, ConfigError> {
+        let (source, path) = match &over.data_dir {
+            Some(given) => (Source::Outside(given.by), given.value.clone()),
+            None => (Source::File("data.dir"), dir.into()),
+        };
+        folder::check(&path).or_else(|e| self.blame(source, e))?;
+        Ok(path)
+    }
+
+    fn sales(&self, raw: &[RawSale]) -> Result<Vec<Sale>, ConfigError> {
+        let mut sales: Vec<Sale> = Vec::with_capacity(raw.len());
+        for (i, raw) in raw.iter().enumerate() {
             let sale = raw
                 .check()
                 .or_else(|e| self.fail(format!("sales[{i}].{}", e.field), e.problem))?;
@@ -151,67 +172,34 @@ impl Checker<'_> {
                     format!("the sale {} stands there twice", sale.id),
                 );
             }
+            if sale.buckets > 1 {
+                // `Selling::create` refuses it too; here it is told before the start.
+                return self.fail(
+                    format!("sales[{i}].buckets"),
+                    format!(
+                        "{} is out of range; allowed is 1 until units can move between buckets",
+                        sale.buckets
+                    ),
+                );
+            }
             sales.push(sale);
         }
-        let ms = |n: u32| Duration::from_millis(u64::from(n));
-        Ok(Config {
-            http: HttpConfig {
-                listen,
-                admin_listen,
-                auth: self.auth(&raw, listen)?,
-                origins: raw.http.origins.clone(),
-                connections_max: self.range(
-                    "http.connections_max",
-                    raw.http.connections_max,
-                    1,
-                    1_000_000,
-                )? as usize,
-                admin_token: self.admin_token(&raw, over)?,
-            },
-            data_dir: over
-                .data_dir
-                .clone()
-                .unwrap_or_else(|| raw.data.dir.clone().into()),
-            shards: self.range("stock.shards", raw.stock.shards, 1, 256)? as usize,
-            batch_records_max: self.range(
-                "ledger.batch_records_max",
-                raw.ledger.batch_records_max,
-                512,
-                65_536,
-            )? as usize,
-            queue_records_max: self.range(
-                "ledger.queue_records_max",
-                raw.ledger.queue_records_max,
-                1_024,
-                1_048_576,
-            )? as usize,
-            under_way_max: self.range(
-                "limits.under_way_max",
-                raw.limits.under_way_max,
-                1,
-                1_000_000,
-            )?,
-            answer_max: ms(self.range("limits.answer_ms", raw.limits.answer_ms, 100, 60_000)?),
-            reconcile_every: ms(1_000
-                * self.range(
-                    "limits.reconcile_seconds",
-                    raw.limits.reconcile_seconds,
-                    1,
-                    3_600,
-                )?),
-            sales,
-        })
+        Ok(sales)
     }
 
-    fn auth(&self, raw: &RawConfig, listen: SocketAddr) -> Result<AuthMode, ConfigError> {
+    fn auth(
+        &self,
+        raw: &RawConfig,
+        (source, listen): (Source, SocketAddr),
+    ) -> Result<AuthMode, ConfigError> {
         match raw.auth.mode.as_str() {
             "demo" => {
                 if !listen.ip().is_loopback() && !raw.auth.demo_on_any_address {
-                    return self.fail(
-                        "auth.mode",
+                    return self.blame(
+                        source,
                         format!(
-                            "\"demo\" lets anyone be anyone, and {listen} is not loopback; \
-                                 set auth.demo_on_any_address = true if that is meant"
+                            "{listen} is not loopback, and auth.mode = \"demo\" lets anyone be \
+                             anyone; set auth.demo_on_any_address = true if that is meant"
                         ),
                     );
                 }
@@ -241,20 +229,20 @@ impl Checker<'_> {
         raw: &RawConfig,
         over: &Overrides,
     ) -> Result<Option<AdminToken>, ConfigError> {
-        let token = match (&over.admin_token, &raw.http.admin_token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(path)) => std::fs::read_to_string(path)
-                .or_else(|e| self.fail("http.admin_token_file", format!("read {path}: {e}")))?,
+        let key = "http.admin_token_file";
+        let (source, token) = match (&over.admin_token, &raw.http.admin_token_file) {
+            (Some(given), _) => (Source::Outside(given.by), given.value.reveal().to_owned()),
+            (None, Some(path)) => (
+                Source::File(key),
+                std::fs::read_to_string(path)
+                    .or_else(|e| self.fail(key, format!("read {path:?}: {e}")))?,
+            ),
             (None, None) => return Ok(None),
         };
-        let token = token.trim();
-        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return self.fail(
-                "admin token",
-                "allowed are 16 or more printable ASCII characters without spaces",
-            );
+        match AdminToken::check(&token) {
+            Ok(token) => Ok(Some(token)),
+            Err(problem) => self.blame(source, problem),
         }
-        Ok(Some(AdminToken::new(token)))
     }
 }
 
@@ -280,31 +268,38 @@ mod tests {
 
     #[test]
     fn unknown_keys_name_the_nearest_known_one() {
-        let text = problem("[http]\nlisen = \"127.0.0.1:1\"\n");
-        assert!(
-            text.contains("unknown field `lisen`") && text.contains("did you mean `listen`?"),
-            "{text}"
+        assert_eq!(
+            problem("[http]\nlisen = \"127.0.0.1:1\"\n"),
+            "f.toml: http.lisen (line 2): is not known; did you mean `listen`?"
         );
-        assert!(text.contains("line 2"), "{text}");
     }
 
     #[test]
     fn errors_name_file_key_value_and_range() {
         assert_eq!(
             problem("[limits]\nanswer_ms = 1\n"),
-            "f.toml: limits.answer_ms: 1 is out of range; allowed are 100 to 60000"
+            "f.toml: limits.answer_ms (line 2): 1 is out of range; allowed are 100 to 60000"
         );
         assert!(problem("[auth]\nmode = \"jwt\"").contains("allowed are \"header\" and \"demo\""));
         let open = problem("[http]\nlisten = \"0.0.0.0:8080\"\n[auth]\nmode = \"demo\"");
-        assert!(open.contains("not loopback"), "{open}");
+        assert!(
+            open.contains("f.toml: http.listen: 0.0.0.0:8080 is not loopback"),
+            "{open}"
+        );
         assert!(problem("[http]\nadmin_listen = \"127.0.0.1:8080\"").contains("must differ"));
     }
 
     #[test]
     fn overrides_win_and_secrets_do_not_print() {
         let over = Overrides {
-            http_listen: Some("127.0.0.1:9999".into()),
-            admin_token: Some("0123456789abcdef".into()),
+            http_listen: Some(Given {
+                by: "--http-listen",
+                value: "127.0.0.1:9999".into(),
+            }),
+            admin_token: Some(Given {
+                by: "FLOODGATE_ADMIN_TOKEN",
+                value: AdminToken::new("0123456789abcdef"),
+            }),
             ..Overrides::default()
         };
         let config =

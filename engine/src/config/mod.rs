@@ -1,13 +1,23 @@
 //! Configuration: raw as the file says it, then checked as the code sees it.
+//! Whoever wrote a value that cannot be is told: the file and key, the variable,
+//! or the flag; then the value, and what is allowed.
 //!
 //! No stage reads a file or the environment; each is handed what it needs.
 
 mod checked;
+mod folder;
+mod listen;
+mod origin;
+mod outside;
 mod raw;
+mod secret;
+mod shape;
 
-pub use checked::{AdminToken, AuthMode, Config, HttpConfig, Overrides};
+pub use checked::{AuthMode, Config, HttpConfig};
+pub use outside::{Given, Overrides};
+pub use secret::AdminToken;
 
-/// Names file, key, value and what is allowed.
+/// Names who said it (file and key, variable, or flag), the value and what is allowed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{file}: {problem}")]
@@ -18,4 +28,16 @@ pub enum ConfigError {
         key: String,
         problem: String,
     },
+    /// `name` is a variable or a flag; the file has no part in it.
+    #[error("{name}: {problem}")]
+    Outside { name: String, problem: String },
+}
+
+/// The name that was probably meant.
+fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
 }

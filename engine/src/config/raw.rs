@@ -1,8 +1,10 @@
-//! The TOML file, field by field. Unknown keys are refused.
+//! The TOML file, field by field, with the defaults. Unknown keys are refused.
+//!
+//! A number here is within its range: `shape.rs` has seen it first.
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, shape};
 use crate::domain::sale::RawSale;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -118,26 +120,12 @@ impl Default for RawLimits {
 }
 
 pub fn parse(file: &str, text: &str) -> Result<RawConfig, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let mut problem = error.to_string().trim_end().to_owned();
-        if let Some(near) = nearest(error.message()) {
-            problem.push_str(&format!("\ndid you mean `{near}`?"));
-        }
-        ConfigError::File {
-            file: file.to_owned(),
-            problem,
-        }
-    })
-}
-
-/// From "unknown field `lisen`, expected one of `listen`, …" the likeliest name.
-fn nearest(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field ")?;
-    let mut names = rest.split('`').skip(1).step_by(2);
-    let wrong = names.next()?;
-    names
-        .map(|name| (strsim::jaro_winkler(wrong, name), name))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name.to_owned())
+    let unreadable = |error: toml::de::Error| ConfigError::File {
+        file: file.to_owned(),
+        problem: error.to_string().trim_end().to_owned(),
+    };
+    let table = toml::de::DeTable::parse(text).map_err(unreadable)?;
+    // The shape speaks of keys and ranges where serde would speak of its types.
+    shape::check(file, text, table.get_ref())?;
+    toml::from_str(text).map_err(unreadable)
 }

@@ -3,6 +3,8 @@
 //! The same fields stand in the configuration (TOML) and in the admin API
 //! (JSON): [`RawSale`] mirrors the text, [`Sale`] can only be built by checking.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::{BUCKETS_MAX, SaleId, SaleNo, SkuId};
@@ -103,8 +105,27 @@ pub struct Sale {
 }
 
 pub const SKUS_MAX: usize = 10_000;
-pub const UNITS_MAX: u32 = 100_000_000;
-pub const PRICE_CENT_MAX: u64 = 100_000_000_000;
+
+/// What the numbers of a definition may be: one list for the configuration and
+/// the admin API, so that they cannot tell different stories.
+pub mod allowed {
+    use super::{BUCKETS_MAX, RangeInclusive};
+
+    pub const PAY_WINDOW_SECONDS: RangeInclusive<u64> = 1..=604_800;
+    pub const PAYMENT_GRACE_SECONDS: RangeInclusive<u64> = 0..=3_600;
+    pub const UNITS_PER_USER: RangeInclusive<u64> = 1..=1_000_000;
+    pub const BUCKETS: RangeInclusive<u64> = 1..=BUCKETS_MAX as u64;
+    pub const ORDERS_PER_USER_MAX: RangeInclusive<u64> = 1..=10_000;
+    pub const RATE: RangeInclusive<u64> = 1..=10_000_000;
+    pub const BURST: RangeInclusive<u64> = 1..=10_000_000;
+    pub const QUEUE_MAX: RangeInclusive<u64> = 0..=1_000_000;
+    pub const WAIT_MS: RangeInclusive<u64> = 0..=60_000;
+    pub const UNITS: RangeInclusive<u64> = 1..=100_000_000;
+    /// An order has at most 20 items of 10,000 units: 20 * 10^4 * 10^10 = 2 * 10^15
+    /// cents. A page reads `payAmountCent` as a double, exact up to 2^53 - 1 = 9 * 10^15.
+    pub const PRICE_CENT: RangeInclusive<u64> = 0..=10_000_000_000;
+    const _: () = assert!(*PRICE_CENT.end() * 10_000 * 20 < 1 << 53);
+}
 
 /// Names the field, the value and the range that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,16 +142,20 @@ fn fail<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, Sa
     })
 }
 
-fn in_range<T: PartialOrd + std::fmt::Display + Copy>(
+fn in_range<T: Into<u64> + Copy>(
     field: &str,
     value: T,
-    low: T,
-    high: T,
+    allowed: RangeInclusive<u64>,
 ) -> Result<T, SaleError> {
-    if value < low || value > high {
+    let number = value.into();
+    if !allowed.contains(&number) {
         return fail(
             field,
-            format!("{value} is out of range; allowed are {low} to {high}"),
+            format!(
+                "{number} is out of range; allowed are {} to {}",
+                allowed.start(),
+                allowed.end()
+            ),
         );
     }
     Ok(value)
@@ -150,15 +175,7 @@ fn name(field: &str, text: &str) -> Result<String, SaleError> {
 impl RawSale {
     pub fn check(&self) -> Result<Sale, SaleError> {
         let time = |field: &str, text: &str| {
-            UnixMs::parse_rfc3339(text).map_or_else(
-                || {
-                    fail(
-                        field,
-                        format!("{text:?} is not an RFC 3339 time such as 2026-11-11T00:00:00Z"),
-                    )
-                },
-                Ok,
-            )
+            UnixMs::read_rfc3339(text).or_else(|e| fail(field, format!("{text:?} {e}")))
         };
         let id = SaleId::parse(&self.id).or_else(|e| fail("id", e.to_string()))?;
         let starts_at = time("startsAt", &self.starts_at)?;
@@ -175,10 +192,11 @@ impl RawSale {
                 format!("{} SKUs; allowed are 1 to {SKUS_MAX}", self.skus.len()),
             );
         }
-        in_range("admission.rate", self.admission.rate, 1, 10_000_000)?;
-        in_range("admission.burst", self.admission.burst, 1, 10_000_000)?;
-        in_range("admission.queueMax", self.admission.queue_max, 0, 1_000_000)?;
-        in_range("admission.waitMs", self.admission.wait_ms, 0, 60_000)?;
+        let gate = &self.admission;
+        in_range("admission.rate", gate.rate, allowed::RATE)?;
+        in_range("admission.burst", gate.burst, allowed::BURST)?;
+        in_range("admission.queueMax", gate.queue_max, allowed::QUEUE_MAX)?;
+        in_range("admission.waitMs", gate.wait_ms, allowed::WAIT_MS)?;
         let mut skus = Vec::with_capacity(self.skus.len());
         for (i, raw) in self.skus.iter().enumerate() {
             skus.push(raw.check(&format!("skus[{i}]"))?);
@@ -205,19 +223,21 @@ impl RawSale {
                 * u64::from(in_range(
                     "payWindowSeconds",
                     self.pay_window_seconds,
-                    1,
-                    604_800,
+                    allowed::PAY_WINDOW_SECONDS,
                 )?),
             payment_grace_ms: 1_000
                 * u64::from(in_range(
                     "paymentGraceSeconds",
                     self.payment_grace_seconds,
-                    0,
-                    3_600,
+                    allowed::PAYMENT_GRACE_SECONDS,
                 )?),
-            units_per_user: in_range("unitsPerUser", self.units_per_user, 1, 1_000_000)?,
-            buckets: in_range("buckets", self.buckets, 1, BUCKETS_MAX)?,
-            orders_per_user_max: in_range("ordersPerUserMax", self.orders_per_user_max, 1, 10_000)?,
+            units_per_user: in_range("unitsPerUser", self.units_per_user, allowed::UNITS_PER_USER)?,
+            buckets: in_range("buckets", self.buckets, allowed::BUCKETS)?,
+            orders_per_user_max: in_range(
+                "ordersPerUserMax",
+                self.orders_per_user_max,
+                allowed::ORDERS_PER_USER_MAX,
+            )?,
             admission: self.admission.clone(),
             skus,
         })
@@ -232,8 +252,7 @@ impl RawSku {
             price: Cents(in_range(
                 &format!("{at}.priceCent"),
                 self.price_cent,
-                0,
-                PRICE_CENT_MAX,
+                allowed::PRICE_CENT,
             )?),
             currency: Currency::parse(&self.currency).map_or_else(
                 || {
@@ -247,7 +266,7 @@ impl RawSku {
                 },
                 Ok,
             )?,
-            units: in_range(&format!("{at}.units"), self.units, 1, UNITS_MAX)?,
+            units: in_range(&format!("{at}.units"), self.units, allowed::UNITS)?,
         })
     }
 }
@@ -405,7 +424,11 @@ mod tests {
     #[test]
     fn errors_name_field_value_and_range() {
         type Spoil = fn(&mut RawSale);
-        let cases: [(&str, Spoil); 7] = [
+        let cases: [(&str, Spoil); 8] = [
+            (
+                "skus[0].priceCent: 10000000001 is out of range; allowed are 0 to 10000000000",
+                |s| s.skus[0].price_cent = 10_000_000_001,
+            ),
             (
                 "unitsPerUser: 0 is out of range; allowed are 1 to 1000000",
                 |s| s.units_per_user = 0,

@@ -1,0 +1,37 @@
+//! The admin token: whoever prints a configuration prints `***`, and what is wrong with
+//! a token is said without the token.
+
+/// A secret: it prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl AdminToken {
+    /// White space around it belongs to the file it came from.
+    pub(super) fn check(text: &str) -> Result<Self, String> {
+        let token = text.trim();
+        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(format!(
+                "the token has {} bytes; allowed are 16 or more printable ASCII characters \
+                 without spaces",
+                token.len()
+            ));
+        }
+        Ok(Self::new(token))
+    }
+}

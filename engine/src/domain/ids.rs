@@ -253,15 +253,29 @@ impl OrderIdText {
     }
 }
 
-/// What a key was first used for: XXH3-128 of the canonical request (sale,
-/// then SKU and quantity in SKU order). The same key with another fingerprint is
-/// refused.
+/// What a key was first used for: XXH3-128 of the canonical request (sale, then
+/// SKU and quantity in SKU order, then the device where one was named). The same
+/// key with another fingerprint is refused.
+///
+/// Part of the data format. The bytes that are hashed: the sale; per item a zero
+/// byte, the SKU, a zero byte, the quantity as four bytes, big-endian; with a device
+/// two zero bytes and the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u128);
 
 impl Fingerprint {
-    /// `items` must be merged and sorted by SKU, as [`crate::domain::order::Items`] are.
+    /// Of a request that names no device. `items` must be merged and sorted by SKU,
+    /// as [`crate::domain::order::Items`] are.
     pub fn of<'a>(sale: &SaleId, items: impl Iterator<Item = (&'a SkuId, u32)>) -> Self {
+        Self::of_request(sale, items, None)
+    }
+
+    /// `items` as in [`Fingerprint::of`], which this equals without a device.
+    pub fn of_request<'a>(
+        sale: &SaleId,
+        items: impl Iterator<Item = (&'a SkuId, u32)>,
+        device: Option<&DeviceId>,
+    ) -> Self {
         let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
         hash.update(sale.as_bytes());
         for (sku, quantity) in items {
@@ -270,6 +284,11 @@ impl Fingerprint {
             hash.update(sku.as_bytes());
             hash.update(&[0]);
             hash.update(&quantity.to_be_bytes());
+        }
+        if let Some(device) = device {
+            // No SKU is empty, so a second zero cannot be the start of an item.
+            hash.update(&[0, 0]);
+            hash.update(device.as_bytes());
         }
         Self(hash.digest128())
     }
@@ -317,6 +336,25 @@ mod tests {
             .collect();
         assert_eq!(got, HOME_BUCKETS_PINNED);
     }
+    #[test]
+    fn a_fingerprint_names_its_device_and_without_one_is_what_it_was() {
+        let sale = SaleId::parse("tea").expect("valid");
+        let sku = SkuId::parse("unit").expect("valid");
+        let device = |name: &str| DeviceId::parse(name).expect("valid");
+        let of = |device: Option<&DeviceId>| {
+            Fingerprint::of_request(&sale, std::iter::once((&sku, 1)), device).0
+        };
+        let none = Fingerprint::of(&sale, std::iter::once((&sku, 1))).0;
+        assert_eq!(none, FINGERPRINT_PINNED);
+        assert_eq!(of(None), none);
+        let (a, b) = (of(Some(&device("a"))), of(Some(&device("b"))));
+        assert!(a != none && b != none && a != b);
+        assert_eq!(
+            a,
+            xxhash_rust::xxh3::xxh3_128(b"tea\0unit\0\0\0\0\x01\0\0a")
+        );
+    }
+    const FINGERPRINT_PINNED: u128 = 80_573_846_631_525_271_345_860_515_180_292_456_772;
     const HOME_BUCKETS_PINNED: [u16; 8] = [33, 45, 38, 25, 59, 54, 44, 38];
 
     proptest! {

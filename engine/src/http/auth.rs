@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderName};
 
 use super::respond::{Code, Problem};
 use crate::config::AuthMode;
 use crate::domain::ids::UserId;
+
+const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 
 pub fn user(mode: &AuthMode, peer: IpAddr, headers: &HeaderMap) -> Result<UserId, Problem> {
     match mode {
@@ -19,7 +22,7 @@ pub fn user(mode: &AuthMode, peer: IpAddr, headers: &HeaderMap) -> Result<UserId
             ));
         }
     }
-    let mut values = headers.get_all("x-user-id").iter();
+    let mut values = headers.get_all(USER_ID).iter();
     match (values.next(), values.next()) {
         (None, _) => Err(Problem::new(
             Code::Unauthenticated,
@@ -37,9 +40,10 @@ pub fn user(mode: &AuthMode, peer: IpAddr, headers: &HeaderMap) -> Result<UserId
 /// Compares in constant time, so that the time of a "no" says nothing of the token.
 pub fn bearer_matches(headers: &HeaderMap, token: &str) -> bool {
     let given = headers
-        .get(hyper::header::AUTHORIZATION)
-        .and_then(|v| v.as_bytes().strip_prefix(b"Bearer "))
-        .unwrap_or_default();
+        .get(AUTHORIZATION)
+        .and_then(|v| v.as_bytes().split_at_checked(b"bearer ".len()))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        .map_or(&[][..], |(_, token)| token);
     // Equal digests mean equal tokens, and digests of a guess say nothing about
     // how near it came.
     use sha2::{Digest, Sha256};

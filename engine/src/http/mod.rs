@@ -1,11 +1,16 @@
 //! HTTP: sockets, requests and the words of the API; no decision about a sale.
 //!
-//! `accept` owns sockets and their limits, `routes` finds the call, one file per
-//! subject answers it, and `respond` alone turns answers into status codes.
+//! `accept` owns sockets and their limits, `call` reads what is the same for every
+//! request, `routes` and `admin` find what is asked for, one file per subject
+//! answers it, and `respond` alone turns answers into status codes.
 
 mod accept;
 mod admin;
+mod audit;
 mod auth;
+mod call;
+mod health;
+mod json;
 mod metrics;
 mod orders;
 mod respond;

@@ -7,24 +7,26 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, LOCATION};
 use serde::Serialize;
 
-use super::auth;
+use super::call::{Call, Unread};
 use super::respond::{Code, Problem, Reply};
-use super::routes::{Call, Public};
+use super::routes::Public;
 use super::wire::{LimitOut, OrderIn, OrderOut, PreviewItemOut, PreviewOut};
+use super::{auth, json};
 use crate::domain::ids::{IdemKey, OrderId, UserId};
 use crate::domain::money::Cents;
 use crate::domain::order::{Order, OrderEvent};
 use crate::sale::{Bought, Changed, FactError, LiveSale, Purchase, Refusal};
 
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const PAGE_MAX: usize = 100;
 
 fn user(public: &Public, call: &Call) -> Result<UserId, Problem> {
-    auth::user(&public.config.auth, call.peer, &call.headers)
+    auth::user(&public.config.auth, call.peer, call.headers())
 }
 
 fn key(call: &Call) -> Result<IdemKey, Problem> {
-    let mut values = call.headers.get_all("idempotency-key").iter();
+    let mut values = call.headers().get_all(KEY).iter();
     match (values.next(), values.next()) {
         (None, _) => Err(Problem::new(
             Code::KeyMissing,
@@ -40,8 +42,7 @@ fn key(call: &Call) -> Result<IdemKey, Problem> {
 }
 
 fn parse<'a>(public: &Public, body: &'a [u8]) -> Result<(OrderIn<'a>, Arc<LiveSale>), Problem> {
-    let order: OrderIn<'a> = serde_json::from_slice(body)
-        .map_err(|e| Problem::new(Code::MalformedBody, e.to_string()))?;
+    let order: OrderIn<'a> = json::read(body)?;
     crate::domain::ids::SaleId::parse(&order.sale_id)
         .map_err(|e| Problem::new(Code::InvalidField, format!("saleId: {e}")))?;
     let live = public
@@ -52,25 +53,38 @@ fn parse<'a>(public: &Public, body: &'a [u8]) -> Result<(OrderIn<'a>, Arc<LiveSa
 }
 
 fn one(status: StatusCode, order: &Order) -> Reply {
-    Reply::json(status, &OrderOut::of(order)).header(CACHE_CONTROL, "no-store")
+    Reply::json(status, &OrderOut::of(order)).fixed(CACHE_CONTROL, "no-store")
 }
 
-pub(super) async fn create(public: &Public, call: &mut Call) -> Result<Reply, Problem> {
+/// With the path under which the order is found from now on.
+fn located(status: StatusCode, order: &Order) -> Reply {
+    const FOLDER: &[u8] = b"/v1/orders/";
+    let mut path = [0_u8; FOLDER.len() + 36];
+    let (folder, id) = path.split_at_mut(FOLDER.len());
+    folder.copy_from_slice(FOLDER);
+    id.copy_from_slice(order.id.text().as_bytes());
+    one(status, order).header(LOCATION, &path)
+}
+
+/// Whatever the cause (start, end, a desk that closed, a lease of ids that ran out
+/// while the process was frozen): nothing happened, so the same key is safe.
+fn not_ready() -> Problem {
+    Problem::new(
+        Code::NotReady,
+        "the engine is not ready; ask again with the same key",
+    )
+}
+
+pub(super) async fn create(public: &Public, call: &Call, body: Unread) -> Result<Reply, Problem> {
     let user = user(public, call)?;
     let key = key(call)?;
-    let body = call.json_body().await?;
+    let body = body.json(call.headers()).await?;
     let (order, live) = parse(public, &body)?;
     let units = order.units(live.sale())?;
     let device = order.device()?;
     if !public.ready.load(Ordering::Relaxed) {
-        return Err(Problem::new(
-            Code::NotReady,
-            "the engine is starting or stopping",
-        ));
+        return Err(not_ready());
     }
-    let located = |status, order: &Order| {
-        one(status, order).header(LOCATION, &format!("/v1/orders/{}", order.id))
-    };
     match public
         .selling
         .buy(
@@ -85,7 +99,7 @@ pub(super) async fn create(public: &Public, call: &mut Call) -> Result<Reply, Pr
         .await
     {
         Bought::New(order) => Ok(located(StatusCode::CREATED, &order)),
-        Bought::Replay(order) => Ok(located(StatusCode::OK, &order).header(REPLAYED, "true")),
+        Bought::Replay(order) => Ok(located(StatusCode::OK, &order).fixed(REPLAYED, "true")),
         Bought::Refused(refusal) => Err(refused(refusal, &live)),
         Bought::Shed(shed) => Err(Problem::new(
             Code::Throttled,
@@ -100,7 +114,10 @@ pub(super) async fn create(public: &Public, call: &mut Call) -> Result<Reply, Pr
             Code::OutcomeUnknown,
             "units may have been set aside; only the same key tells",
         )),
-        Bought::NotReady(why) => Err(Problem::new(Code::NotReady, why)),
+        Bought::NotReady(why) => {
+            tracing::debug!(why, "not ready");
+            Err(not_ready())
+        }
     }
 }
 
@@ -123,20 +140,19 @@ fn refused(refusal: Refusal, live: &LiveSale) -> Problem {
         ),
         Refusal::KeyReused => Problem::new(
             Code::KeyReused,
-            "this key named another sale, SKU or quantity before",
+            "this key named another SKU, quantity or device before",
         ),
     }
 }
 
-pub(super) async fn preview(public: &Public, call: &mut Call) -> Result<Reply, Problem> {
+pub(super) async fn preview(public: &Public, call: &Call, body: Unread) -> Result<Reply, Problem> {
     let user = user(public, call)?;
-    let body = call.json_body().await?;
+    let body = body.json(call.headers()).await?;
     let (order, live) = parse(public, &body)?;
     let units = order.units(live.sale())?;
     order.device()?;
     let sale = live.sale();
     let asked: u32 = units.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n));
-    let used = live.units_of(&user);
     let amount = units.iter().try_fold(Cents(0), |sum, (at, n)| {
         sum.plus(sale.skus[*at].price.times(*n)?)
     });
@@ -158,11 +174,11 @@ pub(super) async fn preview(public: &Public, call: &mut Call) -> Result<Reply, P
         currency: sale.skus[0].currency.as_str(),
         limit: LimitOut {
             units_per_user: sale.units_per_user,
-            units_used: used,
-            allowed: used.saturating_add(asked) <= sale.units_per_user,
+            units_used: live.units_of(&user),
+            allowed: live.allows(&user, asked),
         },
     };
-    Ok(Reply::json(StatusCode::OK, &preview).header(CACHE_CONTROL, "no-store"))
+    Ok(Reply::json(StatusCode::OK, &preview).fixed(CACHE_CONTROL, "no-store"))
 }
 
 fn not_found() -> Problem {
@@ -184,10 +200,15 @@ pub(super) fn show(public: &Public, call: &Call, id: &str) -> Result<Reply, Prob
     Ok(one(StatusCode::OK, &order))
 }
 
-pub(super) async fn cancel(public: &Public, call: &mut Call, id: &str) -> Result<Reply, Problem> {
+pub(super) async fn cancel(
+    public: &Public,
+    call: &Call,
+    body: Unread,
+    id: &str,
+) -> Result<Reply, Problem> {
     let user = user(public, call)?;
     // Nothing is read from it, but it must be off the wire before the answer.
-    call.body().await?;
+    body.whole().await?;
     let id = OrderId::parse(id).ok_or_else(not_found)?;
     public
         .selling
@@ -281,5 +302,5 @@ pub(super) fn mine(public: &Public, call: &Call) -> Result<Reply, Problem> {
         orders: orders.iter().map(OrderOut::of).collect(),
         next_cursor: next.map(|id| id.to_string()),
     };
-    Ok(Reply::json(StatusCode::OK, &out).header(CACHE_CONTROL, "no-store"))
+    Ok(Reply::json(StatusCode::OK, &out).fixed(CACHE_CONTROL, "no-store"))
 }

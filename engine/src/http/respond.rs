@@ -3,6 +3,7 @@
 //! Errors are `application/problem+json` (RFC 9457) with a stable `code`; every
 //! 429 and 503 carries Retry-After.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,9 @@ macro_rules! codes {
             }
             pub fn status(self) -> StatusCode {
                 match self { $(Code::$name => StatusCode::$status),+ }
+            }
+            fn urn(self) -> &'static str {
+                match self { $(Code::$name => concat!("urn:floodgate:problem:", $text)),+ }
             }
             fn title(self) -> &'static str {
                 match self { $(Code::$name => $title),+ }
@@ -64,24 +68,50 @@ codes! {
     Internal "INTERNAL" INTERNAL_SERVER_ERROR "A fault of ours",
 }
 
+/// A detail is for reading; whatever it quotes may be as long as a body.
+pub const DETAIL_BYTES_MAX: usize = 1_000;
+
 /// A problem on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub code: Code,
-    pub detail: String,
+    pub detail: Cow<'static, str>,
     pub retry_after: Option<Duration>,
-    /// For 405.
-    pub allow: Option<&'static str>,
+    /// Allow of a 405, WWW-Authenticate of a 401.
+    pub header: Option<(HeaderName, &'static str)>,
+}
+
+/// The beginning and the end of a text that is longer than `bytes_max`: errors
+/// quote in the middle and say at the end what they expected.
+pub fn shortened(text: Cow<'static, str>, bytes_max: usize) -> Cow<'static, str> {
+    const GAP: &str = " … ";
+    if text.len() <= bytes_max {
+        return text;
+    }
+    let kept = bytes_max.saturating_sub(GAP.len());
+    let head = text.floor_char_boundary(kept * 2 / 3);
+    let tail = text.ceil_char_boundary(text.len() - kept / 3);
+    format!("{}{GAP}{}", &text[..head], &text[tail..]).into()
 }
 
 impl Problem {
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
-            detail: detail.into(),
+            detail: shortened(detail.into(), DETAIL_BYTES_MAX),
             retry_after: None,
-            allow: None,
+            header: None,
         }
+    }
+
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self::new(Code::MethodNotAllowed, format!("allowed here: {allow}"))
+            .with(hyper::header::ALLOW, allow)
+    }
+
+    pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
     }
 
     pub fn retry_after(mut self, wait: Duration) -> Self {
@@ -101,7 +131,7 @@ pub struct Reply {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProblemBody<'a> {
-    r#type: String,
+    r#type: &'a str,
     title: &'a str,
     status: u16,
     code: &'a str,
@@ -111,8 +141,10 @@ struct ProblemBody<'a> {
 
 impl Reply {
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
-        match serde_json::to_vec(body) {
-            Ok(bytes) => Self::bytes(status, "application/json", bytes.into()),
+        // An order of one SKU fits, so its buffer never grows.
+        let mut bytes = Vec::with_capacity(512);
+        match serde_json::to_writer(&mut bytes, body) {
+            Ok(()) => Self::bytes(status, "application/json", bytes.into()),
             Err(e) => {
                 tracing::error!(error = %e, "encode answer");
                 Self::bytes(
@@ -148,7 +180,7 @@ impl Reply {
     pub fn problem(problem: &Problem, request_id: &str) -> Self {
         let status = problem.code.status();
         let body = ProblemBody {
-            r#type: format!("urn:floodgate:problem:{}", problem.code.text()),
+            r#type: problem.code.urn(),
             title: problem.code.title(),
             status: status.as_u16(),
             code: problem.code.text(),
@@ -160,8 +192,8 @@ impl Reply {
         reply.problem = Some(problem.code);
         let headers = reply.response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(allow) = problem.allow {
-            headers.insert(hyper::header::ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = &problem.header {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             // Whole seconds, never zero: zero would mean "at once, all of you".
@@ -175,11 +207,36 @@ impl Reply {
         reply
     }
 
-    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+    pub fn header(mut self, name: HeaderName, value: &[u8]) -> Self {
         // Values are ids and paths of ours; one that is not header text is left out.
-        if let Ok(value) = HeaderValue::from_str(value) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
             self.response.headers_mut().insert(name, value);
         }
         self
+    }
+
+    /// A header whose value is a word of ours; costs no copy.
+    pub fn fixed(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_detail_keeps_its_beginning_and_its_end() {
+        for long in ["x".repeat(5_000), "é".repeat(900), "€".repeat(334)] {
+            let text = format!("begin {long} end");
+            let detail = Problem::new(Code::MalformedBody, text).detail;
+            assert!(detail.len() <= DETAIL_BYTES_MAX && detail.len() > 980);
+            assert!(detail.starts_with("begin ") && detail.ends_with(" end"));
+        }
+        let fits = "x".repeat(DETAIL_BYTES_MAX);
+        assert_eq!(Problem::new(Code::MalformedBody, fits.clone()).detail, fits);
     }
 }

@@ -3,30 +3,30 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderName, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderName, HeaderValue, ORIGIN,
+    VARY,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
 use super::respond::{Body, Code, Problem, Reply};
 use super::{orders, sales};
 use crate::config::HttpConfig;
 use crate::sale::Selling;
 
-/// A purchase has a few hundred bytes.
-const BODY_BYTES_MAX: usize = 8 * 1024;
-const BODY_TIME_MAX: Duration = Duration::from_secs(5);
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const BODY: BodyLimits = BodyLimits {
+    // A purchase has a few hundred bytes.
+    bytes_max: 8 * 1024,
+    time_max: Duration::from_secs(5),
+};
 
 /// What the public listener needs.
 pub struct Public {
@@ -35,77 +35,48 @@ pub struct Public {
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
     run_id: u32,
-    requests: AtomicU64,
 }
 
-/// One request, as the handlers see it.
-pub(super) struct Call {
-    pub method: Method,
-    pub path: String,
-    pub query: Option<String>,
-    pub headers: HeaderMap,
-    pub peer: IpAddr,
-    body: Option<Incoming>,
+/// What a path names.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    /// `OPTIONS *`: the server as a whole.
+    Server,
+    Page,
+    Sales,
+    Sale(&'a str),
+    Orders,
+    Preview,
+    Order(&'a str),
+    Cancel(&'a str),
+    Mine,
 }
 
-impl Call {
-    /// The whole body, within its limits of size and time.
-    pub async fn body(&mut self) -> Result<Bytes, Problem> {
-        let Some(body) = self.body.take() else {
-            return Ok(Bytes::new());
-        };
-        match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect())
-            .await
-        {
-            Err(_) => Err(Problem::new(
-                Code::RequestTimeout,
-                format!(
-                    "the body did not arrive within {} s",
-                    BODY_TIME_MAX.as_secs()
-                ),
-            )),
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
-                Code::BodyTooLarge,
-                format!("allowed are {BODY_BYTES_MAX} bytes"),
-            )),
-            Ok(Err(_)) => Err(Problem::new(Code::MalformedBody, "the body ended early")),
+impl<'a> Place<'a> {
+    fn find(call: &'a Call) -> Option<Self> {
+        match call.segments().as_slice() {
+            [""] | ["sales", _] => Some(Self::Page),
+            ["v1", "sales"] => Some(Self::Sales),
+            ["v1", "sales", id] => Some(Self::Sale(id)),
+            ["v1", "orders"] => Some(Self::Orders),
+            ["v1", "orders", "preview"] => Some(Self::Preview),
+            ["v1", "orders", id] => Some(Self::Order(id)),
+            ["v1", "orders", id, "cancel"] => Some(Self::Cancel(id)),
+            ["v1", "me", "orders"] => Some(Self::Mine),
+            [] if call.head.uri.path() == "*" => Some(Self::Server),
+            _ => None,
         }
     }
 
-    /// The body of a call that takes JSON, and says so.
-    pub async fn json_body(&mut self) -> Result<Bytes, Problem> {
-        let kind = self
-            .headers
-            .get(CONTENT_TYPE)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default();
-        let essence = kind
-            .split(|b| *b == b';')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
-        if !essence.eq_ignore_ascii_case(b"application/json") {
-            return Err(Problem::new(
-                Code::MediaType,
-                "the Content-Type must be application/json",
-            ));
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Server => "GET, HEAD, POST, OPTIONS",
+            Self::Page | Self::Sales | Self::Sale(_) | Self::Order(_) | Self::Mine => {
+                "GET, HEAD, OPTIONS"
+            }
+            Self::Orders | Self::Preview | Self::Cancel(_) => "POST, OPTIONS",
         }
-        self.body().await
     }
-
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .as_deref()?
-            .split('&')
-            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-    }
-}
-
-pub(super) fn method_not_allowed(allow: &'static str) -> Problem {
-    let mut problem = Problem::new(Code::MethodNotAllowed, format!("allowed here: {allow}"));
-    problem.allow = Some(allow);
-    problem
 }
 
 impl Public {
@@ -122,7 +93,6 @@ impl Public {
             metrics,
             ready,
             run_id,
-            requests: AtomicU64::new(0),
         }
     }
 
@@ -133,42 +103,10 @@ impl Public {
     ) -> Response<Body> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
-        let mut call = Call {
-            method: head.method,
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().map(ToOwned::to_owned),
-            headers: head.headers,
-            peer,
-            body: Some(body),
-        };
-        let request_id = self.request_id(&call.headers);
-        let (route, answer) = self.route(&mut call).await;
-        let mut reply = match answer {
-            Ok(reply) => reply,
-            Err(problem) => {
-                if problem.code == Code::Internal {
-                    tracing::error!(
-                        request_id,
-                        path = call.path,
-                        detail = problem.detail,
-                        "a fault of ours"
-                    );
-                }
-                Reply::problem(&problem, &request_id)
-            }
-        };
-        self.cors(&call.headers, &mut reply);
-        tracing::debug!(
-            request_id,
-            path = call.path,
-            status = reply.response.status().as_u16(),
-            location = ?reply.response.headers().get(hyper::header::LOCATION),
-            "answered"
-        );
-        let headers = reply.response.headers_mut();
-        if let Ok(value) = HeaderValue::try_from(request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
+        let call = Call { head, peer };
+        let (route, answer) = self.route(&call, Unread::new(body, BODY)).await;
+        let mut reply = call.answer(self.run_id, answer);
+        self.cors(call.headers(), &mut reply);
         self.metrics.count(
             route,
             reply.response.status().as_u16(),
@@ -178,74 +116,50 @@ impl Public {
         reply.response
     }
 
-    async fn route(&self, call: &mut Call) -> (Route, Result<Reply, Problem>) {
-        if call.method == Method::OPTIONS {
-            return (Route::Preflight, Ok(Reply::empty(StatusCode::NO_CONTENT)));
+    async fn route(&self, call: &Call, body: Unread) -> (Route, Result<Reply, Problem>) {
+        if let Err(problem) = call.check_host() {
+            return (Route::Other, Err(problem));
         }
-        let path = std::mem::take(&mut call.path);
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
-        let get = call.method == Method::GET || call.method == Method::HEAD;
-        let post = call.method == Method::POST;
-        let found = match segments.as_slice() {
-            [""] | ["sales", _] if get => (Route::Page, Ok(sales::page())),
-            ["v1", "sales"] if get => (Route::Sales, sales::list(self, call)),
-            ["v1", "sales", id] if get => (Route::Sale, sales::show(self, call, id)),
-            ["v1", "orders"] if post => (Route::OrderCreate, orders::create(self, call).await),
-            ["v1", "orders", "preview"] if post => {
-                (Route::OrderPreview, orders::preview(self, call).await)
-            }
-            ["v1", "orders", id] if get => (Route::OrderGet, orders::show(self, call, id)),
-            ["v1", "orders", id, "cancel"] if post => {
-                (Route::OrderCancel, orders::cancel(self, call, id).await)
-            }
-            ["v1", "me", "orders"] if get => (Route::MyOrders, orders::mine(self, call)),
-            [""] | ["sales", _] | ["v1", "sales"] | ["v1", "sales", _] | ["v1", "me", "orders"] => {
-                (Route::Other, Err(method_not_allowed("GET, HEAD, OPTIONS")))
-            }
-            ["v1", "orders"] | ["v1", "orders", "preview"] | ["v1", "orders", _, "cancel"] => {
-                (Route::Other, Err(method_not_allowed("POST, OPTIONS")))
-            }
-            ["v1", "orders", _] => (Route::Other, Err(method_not_allowed("GET, HEAD, OPTIONS"))),
-            _ => (
-                Route::Other,
-                Err(Problem::new(Code::NotFound, "no call has this path")),
-            ),
+        let Some(place) = Place::find(call) else {
+            let problem = Problem::new(Code::NotFound, "no call has this path");
+            return (Route::Other, Err(problem));
         };
-        call.path = path;
-        found
-    }
-
-    /// The caller's own id where it is one, else ours.
-    fn request_id(&self, headers: &HeaderMap) -> String {
-        let given = headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok());
-        match given.filter(|id| crate::domain::ids::DeviceId::parse(id).is_ok()) {
-            Some(id) => id.to_owned(),
-            None => format!(
-                "{:08x}-{:x}",
-                self.run_id,
-                self.requests.fetch_add(1, Ordering::Relaxed)
+        if call.head.method == Method::OPTIONS {
+            let reply = Reply::empty(StatusCode::NO_CONTENT).fixed(ALLOW, place.allow());
+            return (Route::Preflight, Ok(reply));
+        }
+        let (get, post) = (call.is_get(), call.is_post());
+        match place {
+            Place::Page if get => (Route::Page, Ok(sales::page(call))),
+            Place::Sales if get => (Route::Sales, sales::list(self, call)),
+            Place::Sale(id) if get => (Route::Sale, sales::show(self, call, id)),
+            Place::Orders if post => (Route::OrderCreate, orders::create(self, call, body).await),
+            Place::Preview if post => {
+                (Route::OrderPreview, orders::preview(self, call, body).await)
+            }
+            Place::Order(id) if get => (Route::OrderGet, orders::show(self, call, id)),
+            Place::Cancel(id) if post => (
+                Route::OrderCancel,
+                orders::cancel(self, call, body, id).await,
+            ),
+            Place::Mine if get => (Route::MyOrders, orders::mine(self, call)),
+            Place::Server
+            | Place::Page
+            | Place::Sales
+            | Place::Sale(_)
+            | Place::Orders
+            | Place::Preview
+            | Place::Order(_)
+            | Place::Cancel(_)
+            | Place::Mine => (
+                Route::Other,
+                Err(Problem::method_not_allowed(place.allow())),
             ),
         }
     }
 
     fn cors(&self, asked: &HeaderMap, reply: &mut Reply) {
-        let headers = reply.response.headers_mut();
-        if self.config.origins.is_empty() {
-            return;
-        }
-        headers.insert(VARY, HeaderValue::from_static("origin"));
-        let Some(origin) = asked.get(ORIGIN) else {
-            return;
-        };
-        if !self
-            .config
-            .origins
-            .iter()
-            .any(|o| o.as_bytes() == origin.as_bytes())
-        {
-            return;
-        }
-        let fixed = [
+        const FIXED: [(HeaderName, &str); 4] = [
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
             (
                 ACCESS_CONTROL_ALLOW_HEADERS,
@@ -257,8 +171,21 @@ impl Public {
             ),
             (ACCESS_CONTROL_MAX_AGE, "600"),
         ];
+        let origins = &self.config.origins;
+        if origins.is_empty() {
+            return;
+        }
+        let headers = reply.response.headers_mut();
+        // Also where no Origin came: a cache must not give this answer to a page.
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+        let Some(origin) = asked.get(ORIGIN) else {
+            return;
+        };
+        if !origins.iter().any(|o| o.as_bytes() == origin.as_bytes()) {
+            return;
+        }
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        for (name, value) in fixed {
+        for (name, value) in FIXED {
             headers.insert(name, HeaderValue::from_static(value));
         }
     }

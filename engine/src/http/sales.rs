@@ -7,22 +7,40 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH};
 use serde::Serialize;
 
+use super::call::Call;
 use super::respond::{Code, Problem, Reply};
-use super::routes::{Call, Public};
+use super::routes::Public;
 use super::wire::SaleOut;
 
 const PAGE: &[u8] = include_bytes!("page/index.html");
 const POLICY: &str = include_str!("page/csp.txt");
 
-pub(super) fn page() -> Reply {
-    Reply::bytes(
-        StatusCode::OK,
-        "text/html; charset=utf-8",
-        Bytes::from_static(PAGE),
-    )
-    .header(CONTENT_SECURITY_POLICY, POLICY.trim_end())
-    .header(CACHE_CONTROL, "no-cache")
-    .header(ETAG, page_tag())
+pub(super) fn page(call: &Call) -> Reply {
+    let reply = if has(call, page_tag()) {
+        Reply::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        Reply::bytes(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            Bytes::from_static(PAGE),
+        )
+    };
+    reply
+        .fixed(CONTENT_SECURITY_POLICY, POLICY.trim_ascii_end())
+        .fixed(CACHE_CONTROL, "no-cache")
+        .fixed(ETAG, page_tag())
+}
+
+/// Whether the asker has what this tag names (RFC 9110, 13.1.2). Our tags have no
+/// comma, so a list may be cut at every one of them.
+fn has(call: &Call, tag: &str) -> bool {
+    let lines = call.headers().get_all(IF_NONE_MATCH).iter();
+    let mut asked = lines.flat_map(|l| l.as_bytes().split(|b| *b == b','));
+    asked.any(|asked| {
+        let asked = asked.trim_ascii();
+        let opaque = asked.strip_prefix(b"W/").unwrap_or(asked);
+        asked == b"*" || opaque == tag.as_bytes()
+    })
 }
 
 fn page_tag() -> &'static str {
@@ -40,16 +58,14 @@ struct SalesOut {
 /// The tag leaves out the time, or no answer would ever be "not modified".
 fn tagged(call: &Call, tag: u64, body: &impl Serialize) -> Reply {
     let tag = format!("\"{tag:016x}\"");
-    let same = call
-        .headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let reply = if same {
+    let reply = if has(call, &tag) {
         Reply::empty(StatusCode::NOT_MODIFIED)
     } else {
         Reply::json(StatusCode::OK, body)
     };
-    reply.header(ETAG, &tag).header(CACHE_CONTROL, "max-age=1")
+    reply
+        .header(ETAG, tag.as_bytes())
+        .fixed(CACHE_CONTROL, "max-age=1")
 }
 
 fn tag_of(sale: &mut SaleOut) -> u64 {

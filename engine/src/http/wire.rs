@@ -1,12 +1,14 @@
 //! JSON as it travels: what is read from buyers, what is told to them.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::json::Object;
 use super::respond::{Code, Problem};
-use crate::domain::ids::{DeviceId, SkuId};
-use crate::domain::order::{CloseReason, Order, OrderState};
+use crate::domain::ids::{DeviceId, OrderId, SkuId};
+use crate::domain::order::{CloseReason, Item, Order, OrderState};
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Units};
@@ -21,9 +23,9 @@ pub struct OrderIn<'a> {
     #[serde(borrow)]
     pub sale_id: Cow<'a, str>,
     #[serde(borrow)]
-    pub items: Vec<ItemIn<'a>>,
+    pub items: Vec<Object<ItemIn<'a>>>,
     #[serde(borrow, default)]
-    pub client: Option<ClientIn<'a>>,
+    pub client: Option<Object<ClientIn<'a>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +56,7 @@ impl OrderIn<'_> {
             ));
         }
         let mut units = Units::new();
-        for (i, item) in self.items.iter().enumerate() {
+        for (i, Object(item)) in self.items.iter().enumerate() {
             let quantity = u32::try_from(item.quantity)
                 .ok()
                 .filter(|q| (1..=QUANTITY_MAX).contains(q))
@@ -85,7 +87,7 @@ impl OrderIn<'_> {
     }
 
     pub fn device(&self) -> Result<Option<DeviceId>, Problem> {
-        match self.client.as_ref().and_then(|c| c.device_id.as_ref()) {
+        match self.client.as_ref().and_then(|c| c.0.device_id.as_ref()) {
             None => Ok(None),
             Some(text) => DeviceId::parse(text)
                 .map(Some)
@@ -96,24 +98,42 @@ impl OrderIn<'_> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ItemOut<'a> {
+struct ItemOut<'a> {
     sku_id: &'a str,
     quantity: u32,
     price_cent: u64,
 }
 
+fn shown<T: fmt::Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+fn items_out<S: Serializer>(items: &&[Item], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(items.iter().map(|i| ItemOut {
+        sku_id: i.sku.as_str(),
+        quantity: i.quantity,
+        price_cent: i.price.0,
+    }))
+}
+
+/// Ids and times are written straight into the answer: every purchase has one.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderOut<'a> {
-    order_id: String,
+    #[serde(serialize_with = "shown")]
+    order_id: OrderId,
     sale_id: &'a str,
     status: &'static str,
-    items: Vec<ItemOut<'a>>,
+    #[serde(serialize_with = "items_out")]
+    items: &'a [Item],
     pay_amount_cent: u64,
     currency: &'a str,
-    pay_deadline_at: String,
-    created_at: String,
-    updated_at: String,
+    #[serde(serialize_with = "shown")]
+    pay_deadline_at: UnixMs,
+    #[serde(serialize_with = "shown")]
+    created_at: UnixMs,
+    #[serde(serialize_with = "shown")]
+    updated_at: UnixMs,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_reason: Option<&'static str>,
 }
@@ -121,23 +141,15 @@ pub struct OrderOut<'a> {
 impl<'a> OrderOut<'a> {
     pub fn of(order: &'a Order) -> Self {
         Self {
-            order_id: order.id.to_string(),
+            order_id: order.id,
             sale_id: order.sale.as_str(),
             status: order.state.name(),
-            items: order
-                .items
-                .iter()
-                .map(|i| ItemOut {
-                    sku_id: i.sku.as_str(),
-                    quantity: i.quantity,
-                    price_cent: i.price.0,
-                })
-                .collect(),
+            items: &order.items,
             pay_amount_cent: order.pay_amount().0,
             currency: order.currency.as_str(),
-            pay_deadline_at: order.pay_deadline.rfc3339(),
-            created_at: order.created_at.rfc3339(),
-            updated_at: order.updated_at.rfc3339(),
+            pay_deadline_at: order.pay_deadline,
+            created_at: order.created_at,
+            updated_at: order.updated_at,
             closed_reason: match order.state {
                 OrderState::Closed {
                     reason: CloseReason::Timeout,

@@ -69,6 +69,14 @@ pub struct UserLimits {
     pub orders_max: u32,
 }
 
+impl UserLimits {
+    /// Every order made counts, closed ones and those under way included.
+    fn allow(self, buyer: &Buyer, units: u32) -> bool {
+        buyer.units_live.saturating_add(units) <= self.units_max
+            && buyer.slots.len() < self.orders_max as usize
+    }
+}
+
 #[derive(Debug)]
 pub struct Index {
     buyers: DashMap<UserId, Buyer>,
@@ -127,9 +135,7 @@ impl Index {
             }
             return Claimed::Known(slot.known());
         }
-        if buyer.units_live.saturating_add(units) > self.limits.units_max
-            || buyer.slots.len() >= self.limits.orders_max as usize
-        {
+        if !self.limits.allow(&buyer, units) {
             return Claimed::Refused(Refusal::OverLimit);
         }
         buyer.slots.push(Slot {
@@ -150,6 +156,14 @@ impl Index {
     /// Units a user has in live orders, orders on their way to the ledger included.
     pub fn units_live(&self, user: &UserId) -> u32 {
         self.buyers.get(user).map_or(0, |b| b.units_live)
+    }
+
+    /// What [`Index::claim`] would say of the limits now; nothing is claimed.
+    pub fn allows(&self, user: &UserId, units: u32) -> bool {
+        match self.buyers.get(user) {
+            Some(buyer) => self.limits.allow(&buyer, units),
+            None => self.limits.allow(&Buyer::default(), units),
+        }
     }
 
     /// From the ledger, at start.

@@ -116,6 +116,11 @@ impl LiveSale {
         self.index.units_live(user)
     }
 
+    /// Whether the limits would let a user buy `units` more now.
+    pub fn allows(&self, user: &crate::domain::ids::UserId, units: u32) -> bool {
+        self.index.allows(user, units)
+    }
+
     pub fn phase(&self, now: UnixMs) -> Phase {
         let any = (0..self.stock.len()).any(|i| self.available(i) > 0);
         let mut switches = self.switches();

@@ -334,9 +334,10 @@ impl Selling {
             device,
         } = purchase;
         let sale = live.sale();
-        let fingerprint = Fingerprint::of(
+        let fingerprint = Fingerprint::of_request(
             &sale.id,
             units.iter().map(|(at, n)| (&sale.skus[*at].id, *n)),
+            device.as_ref(),
         );
         let n_units: u32 = units
             .iter()

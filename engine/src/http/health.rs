@@ -1,0 +1,83 @@
+//! What machines ask the admin listener, without a token: does the engine live,
+//! may it be sent buyers, what do its numbers say.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use prometheus::{Encoder, TextEncoder};
+
+use super::admin::Admin;
+use super::respond::{Code, Problem, Reply};
+use crate::stream::StreamState;
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    Reply::bytes(status, "text/plain; charset=utf-8", body.into())
+}
+
+pub(super) fn livez() -> Reply {
+    text(StatusCode::OK, "alive\n")
+}
+
+impl Admin {
+    pub(super) fn readyz(&self, verbose: bool) -> Reply {
+        let mut lines = Vec::new();
+        let mut ready = self.ready.load(Ordering::Relaxed);
+        lines.push(format!(
+            "engine: {}",
+            if ready {
+                "ready"
+            } else {
+                "starting or stopping"
+            }
+        ));
+        match self.selling.ledger().failure() {
+            None => lines.push(format!(
+                "ledger: ok, record {}",
+                self.selling.ledger().tip().seq.0
+            )),
+            Some(failure) => {
+                ready = false;
+                lines.push(format!("ledger: shut: {}", failure.why));
+            }
+        }
+        match self.stream.state() {
+            StreamState::Running => lines.push("order store: ok".to_owned()),
+            // Sales do not wait for the store: not ready would be a lie.
+            StreamState::Waiting(why) => lines.push(format!("order store: waiting: {why}")),
+            StreamState::Stopped(why) => lines.push(format!("order store: stopped: {why}")),
+        }
+        for live in self.selling.sales().values() {
+            if live.is_broken() {
+                ready = false;
+                lines.push(format!(
+                    "sale {}: selling stopped, the stock does not add up",
+                    live.sale().id
+                ));
+            }
+        }
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        let body = if verbose {
+            lines.join("\n")
+        } else {
+            (if ready { "ready" } else { "not ready" }).to_owned()
+        };
+        text(status, format!("{body}\n"))
+    }
+
+    pub(super) fn metrics(&self) -> Result<Reply, Problem> {
+        let mut body = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut body)
+            .map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
+        Ok(Reply::bytes(
+            StatusCode::OK,
+            "text/plain; version=0.0.4",
+            body.into(),
+        ))
+    }
+}

@@ -13,31 +13,32 @@ if call('HMGET', MOVES, id)[1] then
   leave(meta[4])
   return {0, N, 0}
 end
-local fields = {}
+local fields, at = {}, {}
 for line = 1, n_lines do
   local sku = ARGV[6 + 2 * line]
-  for i, kind in ipairs({'o:', 'a:', 'h:', 's:', 'w:'}) do
-    fields[5 * (line - 1) + i] = kind .. sku
+  if not at[sku] then
+    at[sku] = #fields
+    for _, kind in ipairs({'o:', 'a:', 'h:', 's:', 'w:'}) do
+      fields[#fields + 1] = kind .. sku
+    end
   end
 end
 local stock = hmget(STOCK, fields)
-local put = {}
+for i = 1, #stock do
+  stock[i] = tonumber(stock[i] or 0)
+end
 for line = 1, n_lines do
   local sku, units = ARGV[6 + 2 * line], tonumber(ARGV[7 + 2 * line])
-  local base = 5 * (line - 1)
-  local available = tonumber(stock[base + 2] or 0)
-  if available + units < 0 then
+  local opened, available = at[sku] + 1, at[sku] + 2
+  if stock[available] + units < 0 then
     leave(meta[4])
-    return {0, N, 1, sku, available}
+    return {0, N, 1, sku, stock[available]}
   end
-  for i = 1, 5 do
-    local value = tonumber(stock[base + i] or 0)
-    if i <= 2 then
-      value = value + units
-    end
-    put[#put + 1] = fields[base + i]
-    put[#put + 1] = value
-  end
+  stock[opened], stock[available] = stock[opened] + units, stock[available] + units
+end
+local put = {}
+for i = 1, #fields do
+  put[2 * i - 1], put[2 * i] = fields[i], stock[i]
 end
 hset(STOCK, put)
 call('HSET', MOVES, id, '1')

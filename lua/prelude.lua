@@ -36,6 +36,23 @@ local function leave(digest)
   call('HSET', META, 'n', ARGV[2], 'digest', digest, 'ledger', ARGV[4], 'seq', ARGV[5])
 end
 
+-- A batch that was judged again would be judged by what it changed itself: a copy
+-- of the last call gets the answer that the call got. Codes are single digits.
+local DIGITS = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
+local function remember(codes)
+  call('HSET', META, 'codes', table.concat(codes))
+end
+local function remembered(meta)
+  if tonumber(meta[2]) ~= N then
+    return nil
+  end
+  local codes, reply = call('HMGET', META, 'codes')[1], {0, N}
+  for i = 1, #codes do
+    reply[i + 2] = string.byte(codes, i) - 48
+  end
+  return reply
+end
+
 -- Lua's stack ends near 8,000 values: bulk commands go in pieces.
 local function hmget(key, fields)
   local n = #fields

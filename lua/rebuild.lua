@@ -8,7 +8,7 @@
 -- While a bucket is being built every other script answers CHANGED.
 -- A new bucket is begin and end with nothing between, then open.
 -- begin answers {2, epoch, n} where a newer epoch stands already.
--- TWICE chunks write the same fields again; begin wipes again.
+-- TWICE chunks write the same fields again; begin wipes again; end has ended.
 local step = ARGV[6]
 if step == 'begin' then
   local m = call('HMGET', META, 'epoch', 'n', 'building')
@@ -26,6 +26,12 @@ if step == 'begin' then
   call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8])
   leave(0)
   return {0, N}
+end
+if step == 'end' then
+  local m = call('HMGET', META, 'epoch', 'n', 'building')
+  if m[1] == ARGV[1] and tonumber(m[2]) == N and m[3] == '0' then
+    return {0, N}
+  end
 end
 local stop, meta = enter('1')
 if stop then

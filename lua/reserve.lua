@@ -1,8 +1,9 @@
 -- reserve: sets units aside for a batch of orders, once per order id.
 --
--- ARGV  6 now_ms  7 count, then per request:
---       order id · user · user:key · fingerprint · units_max · mark · version · again (0/1) · blob
+-- ARGV  6 now_ms  7 again (0/1)  8 units_max  9 count, then per request:
+--       order id · user · user:key · fingerprint:order id · mark · hold
 --       · n_items, then n_items × (sku · quantity)
+--       units_max: what a user may have live; mark and hold: see lua/README.md
 -- REPLY {0, n, code, code, …}   one code a request:
 --       0 held   1 replay: the key names an order with this fingerprint
 --       2 key reused with another fingerprint   3 sale not open   4 sale ended
@@ -10,13 +11,14 @@
 --       8 clash: the order id stands here with other content
 -- The order of the checks is the order of the list in lua/README.md: what was
 -- already answered comes before every "no".
--- again = 1 takes fresh units for an order whose hold is gone but whose key is known.
--- TWICE the same n gives the same codes; a hold is found by its order id.
+-- again = 1 takes fresh units for orders whose hold is gone but whose key is known.
+-- TWICE the same codes, as remembered; under another n a hold is found by its order id.
 local stop, meta = enter('0')
+stop = stop or remembered(meta)
 if stop then
   return stop
 end
-local now, count = tonumber(ARGV[6]), tonumber(ARGV[7])
+local now, again, units_max, count = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local phase = 0
 if now < tonumber(meta[5]) then
   phase = 3
@@ -24,13 +26,15 @@ elseif now >= tonumber(meta[6]) then
   phase = 4
 end
 
--- Where each request's arguments begin, and every field to read in bulk.
-local at, ids, users, useds, skus, sku_at = {}, {}, {}, {}, {}, {}
-local a = 8
+-- Where each request's items begin and end, and every field to read in bulk.
+local first, last, ids, users, slots, skus, sku_at = {}, {}, {}, {}, {}, {}, {}
+local a = 10
 for i = 1, count do
-  at[i], ids[i], users[i], useds[i] = a, ARGV[a], ARGV[a + 1], ARGV[a + 2]
-  local n_items = tonumber(ARGV[a + 9])
-  for item = a + 10, a + 8 + 2 * n_items, 2 do
+  ids[i], users[i], slots[i] = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+  local from = a + 7
+  a = from + 2 * ARGV[a + 6]
+  first[i], last[i] = from, a - 1
+  for item = from, a - 1, 2 do
     local sku = ARGV[item]
     if not sku_at[sku] then
       skus[#skus + 1] = 'a:' .. sku
@@ -38,70 +42,66 @@ for i = 1, count do
       sku_at[sku] = #skus - 1
     end
   end
-  a = a + 10 + 2 * n_items
 end
-local holds, used, units, stock = hmget(HOLDS, ids), hmget(USED, useds), hmget(USERS, users), hmget(STOCK, skus)
+local holds, used, units, stock = hmget(HOLDS, ids), hmget(USED, slots), hmget(USERS, users), hmget(STOCK, skus)
 for i = 1, #stock do
   stock[i] = stock[i] and tonumber(stock[i])
 end
 
+-- Moves units of one request's items from available to held, or back.
+local function take(from, to, sign)
+  local short = false
+  for item = from, to, 2 do
+    local s, quantity = sku_at[ARGV[item]], sign * ARGV[item + 1]
+    stock[s], stock[s + 1] = stock[s] - quantity, stock[s + 1] + quantity
+    short = short or stock[s] < 0 -- CHECK:stock
+  end
+  return short
+end
+
 -- What this very batch changed counts for its later requests.
 local used_now, units_now, held_now = {}, {}, {}
-local put_holds, put_used, touched = {}, {}, false
+local put_holds, put_used, n_put = {}, {}, 0
 local digest = tonumber(meta[4])
-local reply = {0, N}
+local reply, codes = {0, N}, {}
 
 for i = 1, count do
-  local p = at[i]
-  local id, user, slot, fp = ids[i], users[i], useds[i], ARGV[p + 3]
-  local known = used_now[slot] or used[i]
-  local again = ARGV[p + 7] == '1' and known == fp .. ':' .. id
-  local code
+  local id, user, slot, from, to = ids[i], users[i], slots[i], first[i], last[i]
+  local known, use = used_now[slot] or used[i], ARGV[from - 4]
+  local code = 0
   if holds[i] or held_now[id] then
-    code = (known == fp .. ':' .. id) and 0 or 8
-  elseif known and not again then -- CHECK:key
-    code = (string.sub(known, 1, 32) == fp) and 1 or 2
+    code = known == use and 0 or 8
+  elseif known and not (again and known == use) then -- CHECK:key
+    code = string.sub(known, 1, 32) == string.sub(use, 1, 32) and 1 or 2
   elseif phase ~= 0 then
     code = phase
   else
-    local n_items, asked, wants = tonumber(ARGV[p + 9]), 0, {}
-    code = 0
-    for item = p + 10, p + 8 + 2 * n_items, 2 do
-      local s, quantity = sku_at[ARGV[item]], tonumber(ARGV[item + 1])
-      asked = asked + quantity
-      wants[s] = (wants[s] or 0) + quantity
-      if not stock[s] then
+    local live = units_now[user] or tonumber(units[i] or 0)
+    for item = from, to, 2 do
+      live = live + ARGV[item + 1]
+      if not stock[sku_at[ARGV[item]]] then
         code = 7
       end
     end
-    local live = units_now[user] or tonumber(units[i] or 0)
-    if code == 0 and live + asked > tonumber(ARGV[p + 4]) then
+    if code == 0 and live > units_max then
       code = 5
     end
-    if code == 0 then
-      for s, quantity in pairs(wants) do
-        if stock[s] < quantity then -- CHECK:stock
-          code = 6
-        end
-      end
+    if code == 0 and take(from, to, 1) then
+      take(from, to, -1)
+      code = 6
     end
     if code == 0 then
-      for s, quantity in pairs(wants) do
-        stock[s] = stock[s] - quantity
-        stock[s + 1] = stock[s + 1] + quantity
-      end
-      touched = true
-      units_now[user], used_now[slot], held_now[id] = live + asked, fp .. ':' .. id, true
-      local n = #put_holds
-      put_holds[n + 1], put_holds[n + 2] = id, ARGV[p + 6] .. ':' .. ARGV[p + 5] .. ':' .. ARGV[p + 8]
-      put_used[n + 1], put_used[n + 2] = slot, used_now[slot]
-      digest = digest + tonumber(ARGV[p + 5])
+      units_now[user], used_now[slot], held_now[id] = live, use, true
+      put_holds[n_put + 1], put_holds[n_put + 2] = id, ARGV[from - 2]
+      put_used[n_put + 1], put_used[n_put + 2] = slot, use
+      n_put = n_put + 2
+      digest = digest + ARGV[from - 3]
     end
   end
-  reply[i + 2] = code
+  reply[i + 2], codes[i] = code, DIGITS[code]
 end
 
-if touched then
+if n_put > 0 then
   local put_stock, put_units = {}, {}
   for i = 1, #skus do
     if stock[i] then
@@ -119,4 +119,5 @@ if touched then
   hset(STOCK, put_stock)
 end
 leave(digest % DIGEST_SPAN)
+remember(codes)
 return reply

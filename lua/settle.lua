@@ -8,9 +8,10 @@
 --       keep = 0 removes the hold: the order is no longer live
 -- REPLY {0, n, code, …}   0 done   1 another version stands here
 --       2 the hold is missing   3 the counters cannot make this move
--- TWICE a request whose version stands here already, or whose hold is gone
--- with keep = 0, is done.
+-- TWICE the same codes, as remembered; under another n a request whose version
+-- stands here already, or whose hold is gone with keep = 0, is done.
 local stop, meta = enter('0')
+stop = stop or remembered(meta)
 if stop then
   return stop
 end
@@ -40,9 +41,9 @@ for i = 1, #stock do
   stock[i] = tonumber(stock[i] or 0)
 end
 
-local hold_now, units_now = {}, {}
+local hold_now, units_now, moved = {}, {}, {}
 local digest = tonumber(meta[4])
-local reply = {0, N}
+local reply, codes = {0, N}, {}
 for i = 1, count do
   local p = at[i]
   local id, user, keep = ids[i], users[i], ARGV[p + 7] == '1'
@@ -78,7 +79,7 @@ for i = 1, count do
       end
       if code == 0 then
         for field, step in pairs(steps) do
-          stock[field] = stock[field] + step
+          stock[field], moved[field] = stock[field] + step, true
         end
         digest = digest - tonumber(mark)
         if keep then
@@ -92,7 +93,7 @@ for i = 1, count do
       end
     end
   end
-  reply[i + 2] = code
+  reply[i + 2], codes[i] = code, DIGITS[code]
 end
 
 local put, gone, put_units, put_stock = {}, {}, {}, {}
@@ -108,9 +109,9 @@ for user, live in pairs(units_now) do
   put_units[#put_units + 1] = user
   put_units[#put_units + 1] = live
 end
-for i = 1, #fields do
-  put_stock[#put_stock + 1] = fields[i]
-  put_stock[#put_stock + 1] = stock[i]
+for field in pairs(moved) do
+  put_stock[#put_stock + 1] = fields[field]
+  put_stock[#put_stock + 1] = stock[field]
 end
 hset(HOLDS, put)
 if #gone > 0 then
@@ -119,4 +120,5 @@ end
 hset(USERS, put_units)
 hset(STOCK, put_stock)
 leave(digest % DIGEST_SPAN)
+remember(codes)
 return reply

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use floodgate_engine::domain::ids::{BucketNo, SaleId};
+use floodgate_engine::domain::ids::{BUCKETS_MAX, BucketNo, SaleId};
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use floodgate_engine::stock::{Args, BucketRef, Reply, Script, StockHost};
 
@@ -49,8 +49,8 @@ async fn converse(host: Arc<dyn StockHost>, name: &str, conversation: &str) {
         let script = script(words.next().unwrap_or_default());
         let mut args = Args::default();
         for (i, word) in words.enumerate() {
-            match word.strip_prefix("fp:") {
-                Some(letter) => args.push(letter.repeat(32)),
+            match word.strip_prefix("fp:").and_then(|w| w.split_once(':')) {
+                Some((letter, id)) => args.push(format!("{}:{id}", letter.repeat(32))),
                 None => args.push(word),
             }
             if i == 2 {
@@ -87,4 +87,23 @@ async fn every_conversation_goes_as_written_on_the_embedded_host() {
         n_files += 1;
     }
     assert!(n_files >= 3, "the cases are gone");
+}
+
+/// As many buckets as a sale may have, on one shard: nothing of a call stays in the VM.
+#[tokio::test]
+async fn one_shard_serves_every_bucket_of_a_sale() {
+    let host = EmbeddedHost::start(&EmbeddedConfig::default()).expect("a host");
+    let mut args = Args::default();
+    "1 1 0 ledger 1 begin 0 1000"
+        .split(' ')
+        .for_each(|word| args.push(word));
+    let args = Arc::new(args);
+    for bucket in 0..BUCKETS_MAX {
+        let bucket = BucketRef {
+            sale: SaleId::parse("many").expect("an id"),
+            bucket: BucketNo(bucket),
+        };
+        let reply = host.run(&bucket, Script::Rebuild, &args).await;
+        assert_eq!(reply.as_ref().map(text).as_deref(), Ok("0 1"), "{bucket:?}");
+    }
 }

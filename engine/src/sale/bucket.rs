@@ -93,10 +93,11 @@ impl Bucket {
     pub async fn reserve(
         &mut self,
         now: UnixMs,
+        units_max: u32,
         requests: &[HoldRequest<'_>],
     ) -> Option<Vec<Verdict>> {
         self.caller.witness(self.ledger.tip().seq.0);
-        let answer = self.caller.reserve(now, requests).await;
+        let answer = self.caller.reserve(now, false, units_max, requests).await;
         self.heard(answer)
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floodgate_ledger::{Group, Ledger};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -81,6 +82,8 @@ pub struct DeskParts {
     pub metrics: SaleMetrics,
     /// Pay windows of orders that are pending, from the ledger.
     pub windows: Vec<(UnixMs, OrderId)>,
+    /// Where those wait who are told: waking them costs least from there.
+    pub tellers: Handle,
 }
 
 pub struct Desk {
@@ -104,7 +107,7 @@ impl Desk {
             .into_iter()
             .map(Reverse)
             .collect();
-        let teller = Teller::start(parts.metrics.clone());
+        let teller = Teller::start(&parts.tellers, parts.metrics.clone());
         Self {
             parts,
             commands,
@@ -113,7 +116,14 @@ impl Desk {
         }
     }
 
-    pub async fn run(mut self) {
+    /// Makes the bucket from the ledger, says so, and works until told to stop.
+    pub async fn run(mut self, open: oneshot::Sender<()>) {
+        self.parts
+            .bucket
+            .rebuild(&self.parts.sale, &self.parts.guard)
+            .await;
+        // Whoever opens the sale may have given up.
+        let _ = open.send(());
         let mut gathered = Vec::with_capacity(BATCH_MAX);
         loop {
             let due = self.next_window();
@@ -236,13 +246,15 @@ impl Desk {
                 .zip(&bodies)
                 .map(|(b, body)| HoldRequest {
                     order: &b.order,
-                    units_max: self.parts.sale.units_per_user,
-                    again: false,
                     blob: body,
                 })
                 .collect();
             let timer = Instant::now();
-            let verdicts = self.parts.bucket.reserve(now, &requests).await;
+            let verdicts = self
+                .parts
+                .bucket
+                .reserve(now, self.parts.sale.units_per_user, &requests)
+                .await;
             self.parts
                 .metrics
                 .stock_seconds

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use floodgate_ledger::Ledger;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
 use super::bucket::Bucket;
 use super::desk::{Desk, DeskParts};
@@ -36,6 +37,8 @@ pub enum RecoveryError {
         bucket: u16,
         buckets: u16,
     },
+    #[error("the stock host was stopped")]
+    Stopped,
     #[error("make room for the buyers: {0}")]
     Room(String),
     #[error("sale {sale}: {what}")]
@@ -107,14 +110,14 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
             sale: sale.id.clone(),
             bucket: no,
         };
+        let home = tools.host.home(&bucket).unwrap_or_else(Handle::current);
         let ledger_id = tools.ledger.id().to_string();
         let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, 0, ledger_id);
-        let mut bucket = Bucket::new(caller, tools.ledger.clone());
-        bucket.rebuild(&sale, &guard).await;
+        let bucket = Bucket::new(caller, tools.ledger.clone());
         // Bounded by what the gate lets through, and some room for changes.
         let (post, commands) = mpsc::channel(tools.under_way_max as usize + 1_024);
         posts.push(post);
-        desks.push(Desk::new(
+        let desk = Desk::new(
             DeskParts {
                 sale: Arc::clone(&sale),
                 stock: Arc::clone(&stock),
@@ -133,12 +136,16 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 clock: Arc::clone(&tools.clock),
                 metrics: tools.metrics.clone(),
                 windows,
+                tellers: Handle::current(),
             },
             commands,
-        ));
+        );
+        let (open, opened) = oneshot::channel();
+        home.spawn(desk.run(open));
+        desks.push(opened);
     }
-    for desk in desks {
-        tokio::spawn(desk.run());
+    for opened in desks {
+        opened.await.map_err(|_| RecoveryError::Stopped)?;
     }
     let gate = Gate::new(GateLimits {
         rate: sale.admission.rate,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use floodgate_ledger::Receipt;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -14,8 +15,8 @@ use super::index::Claim;
 use super::metrics::SaleMetrics;
 use crate::domain::order::Order;
 
-/// Batches between desk and disk; the desk waits when there are more.
-const BATCHES_MAX: usize = 64;
+/// Batches between desk and disk; the desk waits when there are more, and gathers.
+const BATCHES_MAX: usize = 8;
 
 #[derive(Debug)]
 pub struct Winner {
@@ -57,9 +58,9 @@ pub struct Teller {
 }
 
 impl Teller {
-    pub fn start(metrics: SaleMetrics) -> Self {
+    pub fn start(on: &Handle, metrics: SaleMetrics) -> Self {
         let (slips, inbox) = mpsc::channel(BATCHES_MAX);
-        tokio::spawn(run(inbox, metrics));
+        on.spawn(run(inbox, metrics));
         Self { slips }
     }
 

@@ -12,9 +12,6 @@ use crate::domain::time::UnixMs;
 #[derive(Debug)]
 pub struct HoldRequest<'a> {
     pub order: &'a Order,
-    pub units_max: u32,
-    /// Fresh units for an order that closed before its payment came.
-    pub again: bool,
     /// The whole order, as the ledger will keep it.
     pub blob: &'a [u8],
 }
@@ -139,27 +136,36 @@ fn exactly(script: Script, replies: &[Reply], n: usize) -> Result<(), CallError>
 }
 
 impl BucketCaller {
+    /// `units_max`: what a user may have live. `again`: fresh units for orders that
+    /// closed before their payment came.
     pub async fn reserve(
         &mut self,
         now: UnixMs,
+        again: bool,
+        units_max: u32,
         requests: &[HoldRequest<'_>],
     ) -> Result<Vec<Verdict>, CallError> {
         let script = Script::Reserve;
         let replies = self
             .call(script, |args| {
+                let blobs: usize = requests.iter().map(|r| r.blob.len()).sum();
+                args.reserve(9 * requests.len() + 9, blobs + 256 * requests.len());
                 args.push_number(now.0);
+                flag(args, again);
+                args.push_number(u64::from(units_max));
                 args.push_number(requests.len() as u64);
                 for r in requests {
-                    let o = r.order;
-                    args.push(o.id.text().as_bytes());
+                    let (o, id) = (r.order, r.order.id.text());
+                    let (mut mark, mut version) = (itoa::Buffer::new(), itoa::Buffer::new());
+                    let mark = mark.format(o.mark());
+                    let version = version.format(o.version.0);
+                    args.push(id.as_bytes());
                     args.push(o.user.as_bytes());
                     args.push_parts(&[o.user.as_bytes(), b":", o.key.as_bytes()]);
-                    args.push(o.fingerprint.hex());
-                    args.push_number(u64::from(r.units_max));
-                    args.push_number(o.mark());
-                    args.push_number(o.version.0);
-                    flag(args, r.again);
-                    args.push(r.blob);
+                    args.push_parts(&[&o.fingerprint.hex(), b":", id.as_bytes()]);
+                    args.push(mark);
+                    // As in `hold_value`.
+                    args.push_parts(&[version.as_bytes(), b":", mark.as_bytes(), b":", r.blob]);
                     push_items(args, &o.items);
                 }
             })

@@ -47,10 +47,13 @@ impl Args {
     }
 
     pub fn push_number(&mut self, number: u64) {
-        use std::io::Write;
-        // Writing to a vector cannot fail.
-        let _ = write!(self.bytes, "{number}");
-        self.ends.push(self.bytes.len());
+        self.push(itoa::Buffer::new().format(number));
+    }
+
+    /// Room for about so many arguments, of so many bytes in all.
+    pub fn reserve(&mut self, n_args: usize, n_bytes: usize) {
+        self.ends.reserve(n_args);
+        self.bytes.reserve(n_bytes);
     }
 
     pub fn len(&self) -> usize {
@@ -130,4 +133,7 @@ pub trait StockHost: Send + Sync {
     /// Told before a sale opens: about this many orders will be held in the
     /// bucket. A host that keeps maps of its own makes room now, not while selling.
     fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()>;
+
+    /// Where calls to the bucket cost least, for a host that has such a place.
+    fn home(&self, bucket: &BucketRef) -> Option<tokio::runtime::Handle>;
 }

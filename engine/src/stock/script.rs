@@ -19,16 +19,12 @@ pub fn text(script: Script) -> String {
     let mut body = body(script).to_owned();
     if script == Script::Reserve {
         if without_stock_check() {
-            body = without(
-                &body,
-                "if stock[s] < quantity then -- CHECK:stock",
-                "if false then",
-            );
+            body = without(&body, "short = short or stock[s] < 0 -- CHECK:stock", "");
         }
         if without_key_check() {
             body = without(
                 &body,
-                "elseif known and not again then -- CHECK:key",
+                "elseif known and not (again and known == use) then -- CHECK:key",
                 "elseif false then",
             );
         }

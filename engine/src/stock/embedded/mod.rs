@@ -4,29 +4,28 @@
 //! always lives on the same shard, so a script is alone with its bucket, as in
 //! Redis. Nothing is kept on disk: the ledger is the truth, and buckets are
 //! rebuilt from it at start.
+//!
+//! The thread is a runtime of its own, and a bucket's desk runs on it: a call is
+//! then a function call. From any other thread it is a task sent over.
 
 mod keyspace;
+mod shard;
 mod vm;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 
 use self::keyspace::Fields;
-use self::vm::Vm;
-use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
+use self::shard::Shard;
+use super::host::{Args, BucketRef, HostError, HostFuture, Script, StockHost};
 
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
     pub shards: usize,
     /// Per VM, for what the scripts themselves use.
     pub vm_bytes_max: usize,
-    /// Calls that may wait per shard. Each bucket has one under way at most.
-    pub queue_max: usize,
 }
 
 impl Default for EmbeddedConfig {
@@ -34,61 +33,23 @@ impl Default for EmbeddedConfig {
         Self {
             shards: 1,
             vm_bytes_max: 256 << 20,
-            queue_max: 4_096,
         }
     }
 }
 
-enum Job {
-    Run {
-        bucket: BucketRef,
-        script: Script,
-        args: Arc<Args>,
-        reply: oneshot::Sender<Result<Reply, HostError>>,
-    },
-    /// A key whose fields will be many, and the map for them.
-    Room { key: String, fields: Fields },
-}
-
 pub struct EmbeddedHost {
-    shards: Vec<Sender<Job>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    shards: Vec<Shard>,
 }
 
 impl EmbeddedHost {
     pub fn start(config: &EmbeddedConfig) -> Result<Self, String> {
-        let mut shards = Vec::new();
-        let mut threads = Vec::new();
-        for i in 0..config.shards.max(1) {
-            let (send, jobs) = bounded(config.queue_max);
-            // The VM is made on its own thread (it never leaves it), but a
-            // script that does not compile must fail the start, not the sale.
-            let (ready, made) = bounded(1);
-            let vm_bytes_max = config.vm_bytes_max;
-            let thread = std::thread::Builder::new()
-                .name(format!("stock-{i}"))
-                .spawn(move || match Vm::new(vm_bytes_max) {
-                    Ok(vm) => {
-                        let _ = ready.send(Ok(()));
-                        work(vm, &jobs);
-                    }
-                    Err(error) => {
-                        let _ = ready.send(Err(error.to_string()));
-                    }
-                })
-                .map_err(|e| format!("start a stock thread: {e}"))?;
-            made.recv()
-                .map_err(|_| "the stock thread ended at once".to_owned())??;
-            shards.push(send);
-            threads.push(thread);
-        }
-        Ok(Self {
-            shards,
-            threads: Mutex::new(threads),
-        })
+        let shards = (0..config.shards.max(1))
+            .map(|no| Shard::start(no, config.vm_bytes_max))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shards })
     }
 
-    fn shard(&self, bucket: &BucketRef) -> &Sender<Job> {
+    fn shard(&self, bucket: &BucketRef) -> &Shard {
         // Fixed keys: where a bucket lives must not change while it lives.
         let mut hash =
             std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
@@ -107,26 +68,18 @@ impl StockHost for EmbeddedHost {
         args: &'a Arc<Args>,
     ) -> HostFuture<'a> {
         Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let job = Job::Run {
-                bucket: bucket.clone(),
-                script,
-                args: Arc::clone(args),
-                reply,
-            };
-            // One call a bucket is under way, so the queue is full only when
-            // there are more buckets on the shard than it has room for.
-            match self.shard(bucket).try_send(job) {
-                Ok(()) => answer.await.unwrap_or(Err(HostError::Stopped)),
-                Err(crossbeam::channel::TrySendError::Full(_)) => {
-                    Err(HostError::Unknown("the shard's queue is full".into()))
-                }
-                Err(crossbeam::channel::TrySendError::Disconnected(_)) => Err(HostError::Stopped),
+            let shard = self.shard(bucket);
+            if shard.is_here() {
+                return shard::run_here(bucket, script, args);
             }
+            let (bucket, args) = (bucket.clone(), Arc::clone(args));
+            shard
+                .spawn(async move { shard::run_here(&bucket, script, &args) })
+                .await
         })
     }
 
-    /// The maps are made here and not on the shard's thread, where other sales go on.
+    /// The maps are made on a thread that may block, not where other sales go on.
     fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()> {
         Box::pin(async move {
             let [_, _, holds, users, used, _] = bucket.keys();
@@ -135,39 +88,14 @@ impl StockHost for EmbeddedHost {
                     .await
                     .map_err(|e| HostError::Unknown(e.to_string()))?;
                 self.shard(bucket)
-                    .try_send(Job::Room { key, fields })
-                    .map_err(|_| HostError::Unknown("the shard's queue is full".into()))?;
+                    .spawn(async move { shard::room_here(&key, fields) })
+                    .await?;
             }
             Ok(())
         })
     }
-}
 
-impl Drop for EmbeddedHost {
-    fn drop(&mut self) {
-        self.shards.clear();
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a stock thread had panicked");
-            }
-        }
-    }
-}
-
-fn work(mut vm: Vm, jobs: &Receiver<Job>) {
-    for job in jobs {
-        match job {
-            Job::Run {
-                bucket,
-                script,
-                args,
-                reply,
-            } => {
-                let answer = vm.run(&bucket, script, &args);
-                // Whoever asked may have been stopped.
-                let _ = reply.send(answer.map_err(|e| HostError::Script(e.to_string())));
-            }
-            Job::Room { key, fields } => vm.room(&key, fields),
-        }
+    fn home(&self, bucket: &BucketRef) -> Option<Handle> {
+        Some(self.shard(bucket).handle())
     }
 }

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mlua::{BString, Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, Variadic};
+use mlua::{BString, Either, Function, Lua, LuaOptions, StdLib, Table, Value, Variadic};
+
+use smallvec::SmallVec;
 
 use super::keyspace::{Fields, Keyspace};
 use crate::stock::host::{Args, BucketRef, Reply, Script};
@@ -18,12 +20,9 @@ use crate::stock::script;
 pub struct Vm {
     lua: Lua,
     scripts: HashMap<Script, Function>,
-    keys: Table,
-    argv: Table,
-    argv_len: usize,
+    globals: Table,
     bytes_max: usize,
     keyspace: Rc<RefCell<Keyspace>>,
-    names: HashMap<BucketRef, [LuaString; 6]>,
 }
 
 impl Vm {
@@ -43,9 +42,6 @@ impl Vm {
         )?;
         let globals = lua.globals();
         globals.set("redis", redis)?;
-        let (keys, argv) = (lua.create_table()?, lua.create_table()?);
-        globals.set("KEYS", &keys)?;
-        globals.set("ARGV", &argv)?;
         for name in [
             "dofile",
             "loadfile",
@@ -79,39 +75,18 @@ impl Vm {
         Ok(Self {
             lua,
             scripts,
-            keys,
-            argv,
-            argv_len: 0,
+            globals,
             bytes_max,
             keyspace,
-            names: HashMap::new(),
         })
     }
 
     pub fn run(&mut self, bucket: &BucketRef, script: Script, args: &Args) -> mlua::Result<Reply> {
-        if !self.names.contains_key(bucket) {
-            let names = bucket.keys();
-            let made = [
-                self.lua.create_string(&names[0])?,
-                self.lua.create_string(&names[1])?,
-                self.lua.create_string(&names[2])?,
-                self.lua.create_string(&names[3])?,
-                self.lua.create_string(&names[4])?,
-                self.lua.create_string(&names[5])?,
-            ];
-            self.names.insert(bucket.clone(), made);
-        }
-        for (i, name) in self.names[bucket].iter().enumerate() {
-            self.keys.raw_set(i + 1, name)?;
-        }
-        for (i, arg) in args.iter().enumerate() {
-            put(&self.lua, &self.argv, i + 1, arg)?;
-        }
-        // The table is used again: what an earlier, longer call left must go.
-        for stale in args.len()..self.argv_len {
-            self.argv.raw_set(stale + 1, Value::Nil)?;
-        }
-        self.argv_len = args.len();
+        let keys = bucket.keys();
+        let keys = sequence(&self.lua, keys.iter().map(|key| Some(key.as_bytes())))?;
+        self.globals.raw_set("KEYS", keys)?;
+        let argv = sequence(&self.lua, args.iter().map(Some))?;
+        self.globals.raw_set("ARGV", argv)?;
         // Checked between calls: a limit inside the VM would wrap every operation in
         // a protected call, which costs 4 us an order. A call's own need is bounded
         // by the size of a batch.
@@ -182,15 +157,9 @@ fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, mut args: Vec<BString>) -> m
         (b"HMGET", 3..) => {
             let keyspace = keyspace.borrow();
             let (key, fields) = (&args[1], &args[2..]);
-            let table = lua.create_table_with_capacity(fields.len(), 0)?;
             let hash = keyspace.fields(key);
-            for (i, field) in fields.iter().enumerate() {
-                match hash.and_then(|h| h.get(field)) {
-                    Some(value) => put(lua, &table, i + 1, value)?,
-                    None => table.raw_set(i + 1, false)?,
-                }
-            }
-            Ok(Value::Table(table))
+            let values = fields.iter().map(|field| hash.and_then(|h| h.get(field)));
+            Ok(Value::Table(sequence(lua, values)?))
         }
         (b"HSET", n) if n >= 4 && n % 2 == 0 => {
             let mut keyspace = keyspace.borrow_mut();
@@ -230,10 +199,19 @@ fn command(lua: &Lua, keyspace: &RefCell<Keyspace>, mut args: Vec<BString>) -> m
     }
 }
 
-/// Text goes onto Lua's stack directly; other bytes need a handle first.
-fn put(lua: &Lua, table: &Table, at: usize, bytes: &[u8]) -> mlua::Result<()> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => table.raw_set(at, text),
-        Err(_) => table.raw_set(at, lua.create_string(bytes)?),
+/// An array of texts, `false` for what is missing. mlua pushes text as it is;
+/// other bytes need a handle each, so they follow one by one.
+fn sequence<'a>(lua: &Lua, values: impl Iterator<Item = Option<&'a [u8]>>) -> mlua::Result<Table> {
+    let mut others = SmallVec::<[(usize, &[u8]); 64]>::new();
+    let table = lua.create_sequence_from(values.enumerate().map(|(i, value)| match value {
+        None => Either::Right(false),
+        Some(bytes) => Either::Left(std::str::from_utf8(bytes).unwrap_or_else(|_| {
+            others.push((i + 1, bytes));
+            ""
+        })),
+    }))?;
+    for (at, bytes) in others {
+        table.raw_set(at, lua.create_string(bytes)?)?;
     }
+    Ok(table)
 }

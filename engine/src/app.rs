@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +79,11 @@ pub async fn run(
         admin: admin_socket.address().map_err(|e| e.to_string())?,
     };
 
-    std::fs::create_dir_all(&config.data_dir)
+    // Orders name their buyers: a folder of ours is nobody else's to read.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .map_err(|e| format!("create the data folder {}: {e}", config.data_dir.display()))?;
     let ledger = open_ledger(&config, &registry)?;
     let token = match &config.http.admin_token {

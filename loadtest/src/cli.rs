@@ -51,12 +51,9 @@ struct Engine {
     /// The admin API.
     #[arg(long, default_value = "http://127.0.0.1:8081")]
     admin: String,
-    /// File with the admin token.
+    /// File with the admin token; without it, the variable FLOODGATE_ADMIN_TOKEN is the token.
     #[arg(long)]
     admin_token_file: Option<PathBuf>,
-    /// The admin token itself; better in the environment than on the command line.
-    #[arg(long, env = "FLOODGATE_ADMIN_TOKEN", hide_env_values = true)]
-    admin_token: Option<String>,
     /// Allow targets that are not on this machine.
     #[arg(long)]
     allow_remote: bool,
@@ -181,7 +178,8 @@ impl Engine {
                 })?;
                 Some(text.trim().to_owned())
             }
-            None => self.admin_token.clone(),
+            // No flag: every user of the machine sees the flags of a process.
+            None => std::env::var("FLOODGATE_ADMIN_TOKEN").ok(),
         };
         let admin = Target::parse(&self.admin, self.allow_remote)?;
         Ok((

@@ -17,17 +17,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 
 use super::respond::Body;
 
-/// Slow headers hold a place; so does an idle connection.
-const HEADER_MAX: Duration = Duration::from_secs(15);
+/// How long a connection may keep us waiting: for a request's head, which is also
+/// how long it may idle, and for room to write more of an answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Enough for our largest request head.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 pub struct Listener {
     pub socket: TcpListener,
     pub connections_max: usize,
+    pub patience: Duration,
 }
 
 impl Listener {
@@ -50,6 +53,7 @@ impl Listener {
         Ok(Self {
             socket,
             connections_max,
+            patience: PATIENCE,
         })
     }
 
@@ -75,6 +79,7 @@ pub async fn serve<S, F>(
 {
     let places = Arc::new(Semaphore::new(listener.connections_max));
     let mut connections = JoinSet::new();
+    let patience = listener.patience;
     loop {
         while connections.try_join_next().is_some() {}
         let place = tokio::select! {
@@ -106,12 +111,15 @@ pub async fn serve<S, F>(
                 let answer = service(request, peer.ip());
                 async move { Ok::<_, Infallible>(answer.await) }
             });
+            let mut socket = TimeoutStream::new(socket);
+            // A client that reads nothing would hold its place for ever.
+            socket.set_write_timeout(Some(patience));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_MAX)
+                .header_read_timeout(patience)
                 .half_close(false)
                 .max_buf_size(BUFFER_BYTES)
-                .serve_connection(TokioIo::new(socket), serve);
+                .serve_connection(TokioIo::new(Box::pin(socket)), serve);
             tokio::pin!(connection);
             // Errors here are the client's: cut lines and broken requests.
             let stopped = tokio::select! {
@@ -132,5 +140,39 @@ pub async fn serve<S, F>(
             "connections cut at the end of the grace time"
         );
         connections.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    /// The only place there is, taken by a client that asks and never reads.
+    #[tokio::test]
+    async fn who_does_not_read_gives_up_the_place() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut listener = Listener::bind(any, 1).expect("a port");
+        listener.patience = Duration::from_millis(50);
+        let at = listener.address().expect("bound");
+        let (stop, stopped) = watch::channel(false);
+        let page = Bytes::from(vec![b'x'; 1 << 20]);
+        let service = move |_, _| std::future::ready(Response::new(Body::from(page.clone())));
+        let serving = tokio::spawn(serve(listener, service, stopped, Duration::ZERO));
+
+        let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let mut deaf = TcpStream::connect(at).await.expect("the place");
+        deaf.write_all(&ask.repeat(100)).await.expect("sent");
+        let mut next = TcpStream::connect(at).await.expect("in the queue");
+        next.write_all(ask).await.expect("sent");
+        let mut answer = [0; 12];
+        let heard = next.read_exact(&mut answer);
+        let heard = tokio::time::timeout(Duration::from_secs(20), heard).await;
+        heard.expect("a place came free").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        stop.send(true).expect("serving");
+        serving.await.expect("no panic");
     }
 }

@@ -114,12 +114,6 @@ fn origins_that_no_browser_sends_are_refused() {
 }
 
 #[test]
-fn a_sale_that_serve_cannot_open_is_refused() {
-    check(&sale(&format!("{STARTS}\nbuckets = 2"), "1"))
-        .refused(&["f.toml: sales[0].buckets: 2", "allowed is 1 until"]);
-}
-
-#[test]
 fn listeners_that_cannot_both_bind_are_refused() {
     check("[http]\nlisten = \"0.0.0.0:8080\"\nadmin_listen = \"127.0.0.1:8080\"")
         .refused(&["http.admin_listen", "must differ"]);

@@ -9,18 +9,11 @@ pub struct Allotment {
     pub lines: Vec<(SkuId, i64)>,
 }
 
-/// Free units on their way from one bucket to another under one transfer id.
+/// Free units that went from one bucket to another under one transfer id: durable
+/// once they have left the source, and the target's from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     pub from: BucketNo,
     pub to: BucketNo,
     pub lines: Vec<(SkuId, u32)>,
-    pub state: TransferState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferState {
-    /// The source gave them; the allotment has moved, and the target is owed.
-    Debited,
-    Credited,
 }

@@ -320,10 +320,21 @@ impl Sale {
         out
     }
 
-    /// Units of this bucket when the sale opens: even shares, the rest to the first ones.
-    pub fn share(&self, units: u32, bucket: u16) -> u32 {
-        let n = u32::from(self.buckets);
-        units / n + u32::from(u32::from(bucket) < units % n)
+    /// Units of a SKU, by its place in the list, that a bucket has when the sale opens:
+    /// even shares. Few units start in few buckets, or every one of them would have to
+    /// be fetched; which buckets, differs from SKU to SKU.
+    pub fn share(&self, sku: usize, bucket: u16) -> u32 {
+        const UNITS_MIN: u32 = 64;
+        let (n, units) = (u32::from(self.buckets), self.skus[sku].units);
+        let used = (units / UNITS_MIN).clamp(1, n);
+        // A place in the list is below SKUS_MAX.
+        let first = (sku as u32).wrapping_mul(used) % n;
+        let at = (u32::from(bucket) + n - first) % n;
+        if at < used {
+            units / used + u32::from(at < units % used)
+        } else {
+            0
+        }
     }
 
     pub fn units_opened(&self) -> u64 {
@@ -469,10 +480,17 @@ mod tests {
     }
 
     #[test]
-    fn shares_add_up() {
-        let sale = raw().check().expect("valid");
-        for units in [1, 3, 4, 10, 20_003] {
-            assert_eq!((0..4).map(|b| sale.share(units, b)).sum::<u32>(), units);
+    fn shares_add_up_and_few_units_stay_together() {
+        let mut sale = raw().check().expect("valid");
+        for buckets in [1, 3, 4, 64] {
+            sale.buckets = buckets;
+            for units in [1, 63, 64, 130, 1_000, 20_003] {
+                sale.skus[0].units = units;
+                let shares: Vec<u32> = (0..buckets).map(|b| sale.share(0, b)).collect();
+                assert_eq!(shares.iter().sum::<u32>(), units);
+                let used = shares.iter().filter(|s| **s > 0).count();
+                assert!(used == 1 || shares.iter().all(|s| *s == 0 || *s >= 64));
+            }
         }
     }
 

@@ -10,13 +10,13 @@ use floodgate_ledger::{Group, Ledger};
 use super::facts::{self, FactError};
 use super::guard::{Guard, Line, Units};
 use super::recovery::ROOM_MAX;
-use crate::domain::ids::{BucketNo, UserId};
+use crate::domain::ids::{BucketNo, SkuId, UserId};
 use crate::domain::order::{Order, StockMove, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::stock::{
     AuditReply, BucketCaller, CallError, HoldRequest, Row, RowKind, SettleMove, SettleRequest,
-    Settled, Verdict,
+    Settled, Side, Verdict,
 };
 
 /// Rows a rebuild call carries, and orders read from the ledger at a time.
@@ -85,7 +85,7 @@ impl Bucket {
         self.caller.epoch()
     }
 
-    fn no(&self) -> BucketNo {
+    pub fn no(&self) -> BucketNo {
         self.caller.bucket().bucket
     }
 
@@ -132,6 +132,14 @@ impl Bucket {
         let answer = self.caller.settle(&requests).await;
         self.heard(answer)
             .is_some_and(|all| all.iter().all(|s| *s == Settled::Done))
+    }
+
+    /// One side of a transfer. `Some(false)`: the source has fewer units free;
+    /// `None`: the bucket must be rebuilt.
+    pub async fn shift(&mut self, id: &str, side: Side, sku: &SkuId, units: u32) -> Option<bool> {
+        self.caller.witness(self.ledger.tip().seq.0);
+        let answer = self.caller.move_units(id, side, sku, units).await;
+        self.heard(answer)
     }
 
     pub async fn audit(&mut self, sale: &Sale, guard: &Guard) -> Option<BucketAudit> {
@@ -274,6 +282,7 @@ impl Bucket {
         Ok(())
     }
 
+    /// Ids of what came and went, so that nothing of it is done a second time.
     async fn put_allotments(&mut self, sale: &Sale) -> Result<(), String> {
         let mut rows = Vec::new();
         for found in self
@@ -285,6 +294,19 @@ impl Bucket {
                 .map_err(|e| e.to_string())?;
             if allotment.bucket == self.no() {
                 rows.push(Row::allotment(&String::from_utf8_lossy(&snapshot.id)));
+            }
+        }
+        for found in self
+            .ledger
+            .entities(Some(sale.id.as_bytes()), Some(facts::TRANSFER), false)
+        {
+            let snapshot = found.map_err(|e| e.to_string())?;
+            let transfer =
+                crate::domain::codec::decode_transfer(&snapshot.body).map_err(|e| e.to_string())?;
+            for (side, bucket) in [(Side::Debit, transfer.from), (Side::Credit, transfer.to)] {
+                if bucket == self.no() {
+                    rows.push(Row::transfer(side, &String::from_utf8_lossy(&snapshot.id)));
+                }
             }
         }
         for chunk in rows.chunks(CHUNK) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use floodgate_ledger::{Draft, Kind, Ledger, ReadError, Snapshot};
 
 use super::guard::Units;
-use crate::domain::allotment::Allotment;
+use crate::domain::allotment::{Allotment, Transfer};
 use crate::domain::codec::{self, CodecError};
 use crate::domain::ids::{BucketNo, OrderId, SaleId};
 use crate::domain::order::Order;
@@ -18,6 +18,7 @@ use crate::domain::time::UnixMs;
 pub const ORDER: Kind = Kind(1);
 pub const SALE: Kind = Kind(2);
 pub const ALLOTMENT: Kind = Kind(3);
+pub const TRANSFER: Kind = Kind(4);
 
 /// Meta: the floor of order ids, eight bytes big-endian.
 pub const ID_FLOOR: &[u8] = b"id-floor";
@@ -84,6 +85,20 @@ pub fn allotment_draft(sale: &SaleId, id: &str, allotment: &Allotment, now: Unix
         uniques: Vec::new(),
         at_ms: now.0,
         body: codec::encode_allotment(allotment).into(),
+    }
+}
+
+pub fn transfer_draft(sale: &SaleId, id: &str, transfer: &Transfer, now: UnixMs) -> Draft {
+    Draft {
+        kind: TRANSFER,
+        group: Bytes::copy_from_slice(sale.as_bytes()),
+        id: Bytes::copy_from_slice(id.as_bytes()),
+        version: 1,
+        live: true,
+        owner: None,
+        uniques: Vec::new(),
+        at_ms: now.0,
+        body: codec::encode_transfer(transfer).into(),
     }
 }
 

@@ -64,6 +64,21 @@ impl Guard {
             .all(|(sku, n)| self.lines[*sku].available() >= u64::from(*n))
     }
 
+    /// What the bucket lacks of these units.
+    pub fn short(&self, units: &Units) -> Units {
+        units
+            .iter()
+            .filter_map(|(sku, n)| {
+                let free = self.lines[*sku].available();
+                let short = u64::from(*n).saturating_sub(free);
+                u32::try_from(short)
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .map(|n| (*sku, n))
+            })
+            .collect()
+    }
+
     /// Counts a new live order. Call only after [`Self::allows`].
     pub fn hold(&mut self, units: &Units, mark: u64) {
         for (sku, n) in units {

@@ -27,6 +27,8 @@ pub struct SkuStock {
     pub held: AtomicI64,
     pub sold: AtomicI64,
     pub withdrawn: AtomicI64,
+    /// Free units of each bucket, as its desk last said: where a refill looks.
+    pub by_bucket: Box<[AtomicU64]>,
 }
 
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod live;
 mod metrics;
 mod order_ids;
 mod recovery;
+mod refill;
 mod selling;
 mod teller;
 

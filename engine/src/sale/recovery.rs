@@ -18,9 +18,10 @@ use super::index::{Index, UserLimits};
 use super::live::{LiveSale, SkuStock};
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
+use super::refill::Refiller;
 use crate::admission::{Gate, GateLimits};
 use crate::domain::codec;
-use crate::domain::ids::{BucketNo, NodeNo, OrderId};
+use crate::domain::ids::{BucketNo, NodeNo, OrderId, SkuId};
 use crate::domain::order::OrderState;
 use crate::domain::sale::{Sale, SaleRecord};
 use crate::domain::time::{Clock, UnixMs};
@@ -104,6 +105,8 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     let stock = Arc::new(publish(&sale, &guards)?);
 
     let (mut desks, mut posts) = (Vec::new(), Vec::new());
+    // Each desk asks for one refill at a time, so this never fills.
+    let (refill, wanted) = mpsc::channel(usize::from(sale.buckets));
     for (no, (guard, windows)) in guards.into_iter().zip(windows).enumerate() {
         let no = BucketNo(u16::try_from(no).expect("a sale has at most 4,096 buckets"));
         let bucket = BucketRef {
@@ -137,6 +140,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 metrics: tools.metrics.clone(),
                 windows,
                 tellers: Handle::current(),
+                refill: (sale.buckets > 1).then(|| refill.clone()),
             },
             commands,
         );
@@ -147,6 +151,12 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     for opened in desks {
         opened.await.map_err(|_| RecoveryError::Stopped)?;
     }
+    let refiller = Refiller::new(
+        posts.clone(),
+        Arc::clone(&stock),
+        tools.ledger.incarnation(),
+    );
+    tokio::spawn(refiller.run(wanted));
     let gate = Gate::new(GateLimits {
         rate: sale.admission.rate,
         burst: sale.admission.burst,
@@ -165,35 +175,47 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     )))
 }
 
+/// What was given to each bucket, and what moved between them.
 fn read_allotments(
     sale: &Sale,
     ledger: &Ledger,
     guards: &mut [Guard],
 ) -> Result<(), RecoveryError> {
+    let n_buckets = guards.len();
+    let mut units = vec![vec![0_i64; sale.skus.len()]; n_buckets];
+    let mut count = |seq: u64, bucket: BucketNo, sku: &SkuId, n: i64| {
+        let odd = |what: String| FactError::Odd { seq, what };
+        let (at, _) = sale
+            .sku(sku)
+            .ok_or_else(|| odd(format!("units of the SKU {sku}")))?;
+        let line = units
+            .get_mut(usize::from(bucket.0))
+            .ok_or_else(|| odd(format!("units for bucket {}", bucket.0)))?;
+        line[at] += n;
+        Ok::<_, FactError>(())
+    };
     for found in ledger.entities(Some(sale.id.as_bytes()), Some(facts::ALLOTMENT), false) {
-        let snapshot = found?;
-        let odd = |what: String| FactError::Odd {
-            seq: snapshot.seq.0,
-            what,
-        };
+        let (seq, body) = found.map(|s| (s.seq.0, s.body))?;
         let allotment =
-            codec::decode_allotment(&snapshot.body).map_err(|source| FactError::Body {
-                seq: snapshot.seq.0,
-                source,
-            })?;
-        let guard = guards
-            .get_mut(usize::from(allotment.bucket.0))
-            .ok_or_else(|| odd(format!("an allotment for bucket {}", allotment.bucket.0)))?;
-        for (sku, units) in allotment.lines {
-            let (at, _) = sale
-                .sku(&sku)
-                .ok_or_else(|| odd(format!("an allotment of the SKU {sku}")))?;
-            let line = &mut guard.lines[at];
-            line.allotted = line.allotted.checked_add_signed(units).ok_or_else(|| {
-                odd(format!(
-                    "{units} units of {sku} on top of {}",
-                    line.allotted
-                ))
+            codec::decode_allotment(&body).map_err(|source| FactError::Body { seq, source })?;
+        for (sku, n) in &allotment.lines {
+            count(seq, allotment.bucket, sku, *n)?;
+        }
+    }
+    for found in ledger.entities(Some(sale.id.as_bytes()), Some(facts::TRANSFER), false) {
+        let (seq, body) = found.map(|s| (s.seq.0, s.body))?;
+        let transfer =
+            codec::decode_transfer(&body).map_err(|source| FactError::Body { seq, source })?;
+        for (sku, n) in &transfer.lines {
+            count(seq, transfer.from, sku, -i64::from(*n))?;
+            count(seq, transfer.to, sku, i64::from(*n))?;
+        }
+    }
+    for (bucket, (guard, units)) in guards.iter_mut().zip(units).enumerate() {
+        for (at, n) in units.into_iter().enumerate() {
+            guard.lines[at].allotted = u64::try_from(n).map_err(|_| RecoveryError::Oversold {
+                sale: sale.id.to_string(),
+                what: format!("bucket {bucket} has {n} units of {}", sale.skus[at].id),
             })?;
         }
     }
@@ -263,6 +285,7 @@ fn publish(sale: &Sale, guards: &[Guard]) -> Result<Vec<SkuStock>, RecoveryError
                 held: signed(held),
                 sold: signed(sold),
                 withdrawn: signed(withdrawn),
+                by_bucket: guards.iter().map(|g| AtomicU64::new(g.lines[at].available())).collect(),
             })
         })
         .collect()

@@ -216,13 +216,6 @@ impl Selling {
                 difference => Created::Different(difference),
             });
         }
-        if sale.buckets > 1 {
-            // Without refill a buyer could hear "sold out" while another bucket has units.
-            return Ok(Created::Refused(format!(
-                "buckets: {} is out of range; allowed is 1 until units can move between buckets",
-                sale.buckets
-            )));
-        }
         let number = sales
             .values()
             .map(|s| s.number().0)
@@ -244,7 +237,9 @@ impl Selling {
             let lines = sale
                 .skus
                 .iter()
-                .map(|s| (s.id.clone(), i64::from(sale.share(s.units, bucket))))
+                .enumerate()
+                .map(|(at, s)| (s.id.clone(), i64::from(sale.share(at, bucket))))
+                .filter(|(_, units)| *units > 0)
                 .collect();
             let allotment = Allotment {
                 bucket: BucketNo(bucket),

@@ -63,6 +63,22 @@ pub enum Settled {
     Impossible,
 }
 
+/// The two ends of a transfer between buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Debit,
+    Credit,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Debit => "debit",
+            Self::Credit => "credit",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
     Hold,
@@ -259,6 +275,26 @@ impl BucketCaller {
         Ok(int(Script::Open, replies.first())? == 0)
     }
 
+    /// One side of a transfer, once per id and side; `false` when the source has
+    /// fewer units free.
+    pub async fn move_units(
+        &mut self,
+        id: &str,
+        side: Side,
+        sku: &SkuId,
+        units: u32,
+    ) -> Result<bool, CallError> {
+        let replies = self
+            .call(Script::Move, |args| {
+                args.push(id);
+                args.push(side.name());
+                args.push(sku.as_bytes());
+                args.push_number(u64::from(units));
+            })
+            .await?;
+        Ok(int(Script::Move, replies.first())? == 0)
+    }
+
     pub async fn rebuild_begin(
         &mut self,
         starts_at: UnixMs,
@@ -376,8 +412,16 @@ impl Row {
     }
 
     pub fn allotment(id: &str) -> Self {
+        Self::done(format!("a:{id}"))
+    }
+
+    pub fn transfer(side: Side, id: &str) -> Self {
+        Self::done(format!("t:{}:{id}", side.name()))
+    }
+
+    fn done(field: String) -> Self {
         Self {
-            field: format!("a:{id}").into_bytes(),
+            field: field.into_bytes(),
             value: b"1".to_vec(),
         }
     }

@@ -12,7 +12,8 @@ mod script;
 
 pub use call::{BucketCaller, CallError};
 pub use codec::{
-    AuditReply, Counters, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled, Verdict,
+    AuditReply, Counters, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled, Side,
+    Verdict,
 };
 pub use host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 pub use script::text;

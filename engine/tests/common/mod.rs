@@ -126,17 +126,19 @@ impl Engine {
     }
 
     pub fn buy(&self, user: &str, key: &str, body: &str) -> Answer {
-        call(
+        raw(
             &self.public,
-            "POST",
-            "/v1/orders",
-            &[
-                ("x-user-id", user),
-                ("idempotency-key", key),
-                ("content-type", "application/json"),
-            ],
-            body,
+            purchase(&self.public, user, key, body).as_bytes(),
         )
+    }
+
+    /// As [`Self::buy`], of an engine that may be dead.
+    pub fn try_buy(&self, user: &str, key: &str, body: &str) -> Option<Answer> {
+        let answer = try_raw(
+            &self.public,
+            purchase(&self.public, user, key, body).as_bytes(),
+        )?;
+        (answer.status != 0).then_some(answer)
     }
 
     pub fn get(&self, user: &str, path: &str) -> Answer {
@@ -202,18 +204,35 @@ impl Answer {
     }
 }
 
+fn purchase(at: &str, user: &str, key: &str, body: &str) -> String {
+    let headers = [
+        ("x-user-id", user),
+        ("idempotency-key", key),
+        ("content-type", "application/json"),
+    ];
+    request(at, "POST", "/v1/orders", &headers, body)
+}
+
 pub fn call(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    raw(at, request(at, method, path, headers, body).as_bytes())
+}
+
+fn request(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-    raw(at, text.as_bytes())
+    text
 }
 
 /// Sends bytes as they are and reads until the engine closes the line.
 pub fn raw(at: &str, bytes: &[u8]) -> Answer {
-    let mut line = TcpStream::connect(at).expect("connect");
+    try_raw(at, bytes).expect("connect")
+}
+
+fn try_raw(at: &str, bytes: &[u8]) -> Option<Answer> {
+    let mut line = TcpStream::connect(at).ok()?;
     line.set_read_timeout(Some(Duration::from_secs(30)))
         .expect("a timeout");
     // The engine may answer and close before it read everything.
@@ -227,10 +246,10 @@ pub fn raw(at: &str, bytes: &[u8]) -> Answer {
         .nth(1)
         .and_then(|s| s.parse().ok())
         .unwrap_or(0);
-    Answer {
+    Some(Answer {
         status,
         head: head.to_owned(),
         body: body.to_owned(),
         json: serde_json::from_str(body).unwrap_or(Value::Null),
-    }
+    })
 }

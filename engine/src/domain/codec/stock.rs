@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::{CodecError, wire};
-use crate::domain::allotment::{Allotment, Transfer, TransferState};
+use crate::domain::allotment::{Allotment, Transfer};
 use crate::domain::ids::{BucketNo, SkuId};
 
 pub fn encode_allotment(a: &Allotment) -> Vec<u8> {
@@ -31,10 +31,6 @@ pub fn encode_transfer(t: &Transfer) -> Vec<u8> {
         from_bucket: u32::from(t.from.0),
         to_bucket: u32::from(t.to.0),
         lines: lines(t.lines.iter().map(|(sku, units)| (sku, i64::from(*units)))),
-        state: match t.state {
-            TransferState::Debited => 1,
-            TransferState::Credited => 2,
-        },
     }
     .encode_to_vec()
 }
@@ -52,11 +48,6 @@ pub fn decode_transfer(bytes: &[u8]) -> Result<Transfer, CodecError> {
                 Ok((sku(l)?, units))
             })
             .collect::<Result<_, CodecError>>()?,
-        state: match w.state {
-            1 => TransferState::Debited,
-            2 => TransferState::Credited,
-            _ => return Err(CodecError::Field("state")),
-        },
     })
 }
 

@@ -77,7 +77,7 @@ pub struct Line {
     pub units: i64,
 }
 
-/// Free units that go from one bucket to another, once.
+/// Free units that went from one bucket to another, once.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Transfer {
     #[prost(uint32, tag = "1")]
@@ -86,9 +86,6 @@ pub struct Transfer {
     pub to_bucket: u32,
     #[prost(message, repeated, tag = "3")]
     pub lines: Vec<Line>,
-    /// 1 debited, 2 credited
-    #[prost(uint32, tag = "4")]
-    pub state: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

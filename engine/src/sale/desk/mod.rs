@@ -8,8 +8,11 @@
 //! Changes of orders (cancel, window end) go the other way round: first the
 //! ledger, then the stock, so units return only after the closing is durable.
 
+mod change;
+mod refill;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,18 +21,21 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
+pub use self::refill::Give;
+use self::refill::Line;
 use super::answer::{Answer, Changed, Refusal};
-use super::bucket::{Bucket, BucketAudit, Move};
+use super::bucket::{Bucket, BucketAudit};
 use super::facts;
 use super::guard::{Guard, Units};
 use super::index::{Claim, Index};
 use super::live::SkuStock;
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
+use super::refill::Wanted;
 use super::teller::{Teller, Winner};
 use crate::admission::Admitted;
 use crate::domain::ids::{DeviceId, OrderId};
-use crate::domain::order::{Item, Order, OrderEvent, OrderState, StockMove, Version, mark};
+use crate::domain::order::{Item, Order, OrderEvent, OrderState, StockMove, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::{Clock, UnixMs};
 use crate::stock::{HoldRequest, Verdict};
@@ -62,6 +68,19 @@ pub enum Command {
     Audit {
         reply: oneshot::Sender<BucketAudit>,
     },
+    /// Units for another bucket.
+    Give(Give),
+    /// Units from another bucket, the ledger's word for it being durable.
+    Take {
+        id: String,
+        sku: usize,
+        units: u32,
+        reply: oneshot::Sender<()>,
+    },
+    /// The refill that was asked for is over; what came was taken before this.
+    Refilled {
+        enough: bool,
+    },
     /// Finishes what came before and ends.
     Stop {
         reply: oneshot::Sender<()>,
@@ -84,6 +103,8 @@ pub struct DeskParts {
     pub windows: Vec<(UnixMs, OrderId)>,
     /// Where those wait who are told: waking them costs least from there.
     pub tellers: Handle,
+    /// None where a sale has one bucket.
+    pub refill: Option<mpsc::Sender<Wanted>>,
 }
 
 pub struct Desk {
@@ -91,6 +112,7 @@ pub struct Desk {
     commands: mpsc::Receiver<Command>,
     windows: BinaryHeap<Reverse<(UnixMs, OrderId)>>,
     teller: Teller,
+    line: Line,
 }
 
 /// A buyer at the desk.
@@ -113,6 +135,7 @@ impl Desk {
             commands,
             windows,
             teller,
+            line: Line::default(),
         }
     }
 
@@ -143,6 +166,7 @@ impl Desk {
     async fn turn(&mut self, gathered: &mut Vec<Command>) -> Option<oneshot::Sender<()>> {
         let mut buyers = Vec::with_capacity(gathered.len());
         let (mut changes, mut audits, mut stop) = (Vec::new(), Vec::new(), None);
+        let (mut gives, mut takes, mut refilled) = (Vec::new(), Vec::new(), None);
         let now = self.parts.clock.now();
         for command in gathered.drain(..) {
             match command {
@@ -158,12 +182,18 @@ impl Desk {
                     let (ask, place) = ask.into_parts();
                     // Without an id the claim drops here and the buyer hears "not ready".
                     if let Some(order) = self.draft(&ask, now) {
-                        buyers.push(Buyer {
+                        let behind = self.line.wants_any(&ask.units);
+                        let buyer = Buyer {
                             ask,
                             order,
                             place,
                             reply,
-                        });
+                        };
+                        if behind {
+                            self.line.push(buyer);
+                        } else {
+                            buyers.push(buyer);
+                        }
                     }
                 }
                 Command::Change {
@@ -172,6 +202,14 @@ impl Desk {
                     reply,
                 } => changes.push((order, event, reply)),
                 Command::Audit { reply } => audits.push(reply),
+                Command::Give(give) => gives.push(give),
+                Command::Take {
+                    id,
+                    sku,
+                    units,
+                    reply,
+                } => takes.push((id, sku, units, reply)),
+                Command::Refilled { enough } => refilled = Some(enough),
                 Command::Stop { reply } => stop = Some(reply),
             }
         }
@@ -181,6 +219,15 @@ impl Desk {
         self.take_due(now, &mut changes);
         if !changes.is_empty() {
             self.change(now, changes).await;
+        }
+        for (id, sku, units, reply) in takes {
+            self.take(&id, sku, units).await;
+            // The refiller is gone only when the sale is.
+            let _ = reply.send(());
+        }
+        self.serve_line(now, refilled).await;
+        for give in gives {
+            self.give(now, give).await;
         }
         if !audits.is_empty() {
             // What is on its way to the disk counts in the guard and in no other
@@ -199,6 +246,29 @@ impl Desk {
             }
         }
         stop
+    }
+
+    /// Whoever waited for units that came: from a refill, or back from other orders.
+    async fn serve_line(&mut self, now: UnixMs, refilled: Option<bool>) {
+        let ready = self.ready();
+        if !ready.is_empty() {
+            self.sell(now, ready).await;
+        }
+        if let Some(enough) = refilled {
+            if !enough && let Some(first) = self.give_up() {
+                self.refuse(first, Refusal::NotEnough);
+            }
+            self.refill_came();
+        }
+        self.send_refiller();
+    }
+
+    fn refuse(&self, buyer: Buyer, refusal: Refusal) {
+        let answer = Answer::Refused(refusal);
+        buyer.ask.claim.refused(&answer);
+        self.parts.metrics.count(&answer);
+        // A buyer who left hears the same under the same key.
+        let _ = buyer.reply.send(answer);
     }
 
     /// The order as it will be if it wins.
@@ -325,13 +395,18 @@ impl Desk {
                 Verdict::NotOpen => Refusal::NotOpen,
                 Verdict::Ended => Refusal::Ended,
                 Verdict::OverLimit => Refusal::OverLimit,
+                // Short of units that the ledger says are here.
+                Verdict::NotEnough if self.parts.guard.short(&buyer.ask.units).is_empty() => {
+                    disputed.push(buyer);
+                    continue;
+                }
+                Verdict::NotEnough if self.may_refill(&buyer.ask.units) => {
+                    self.line.push(buyer);
+                    continue;
+                }
                 Verdict::NotEnough => Refusal::NotEnough,
             };
-            let answer = Answer::Refused(refusal);
-            buyer.ask.claim.refused(&answer);
-            self.parts.metrics.count(&answer);
-            // A buyer who left hears the same under the same key.
-            let _ = buyer.reply.send(answer);
+            self.refuse(buyer, refusal);
         }
         if !drafts.is_empty() {
             match self
@@ -360,124 +435,9 @@ impl Desk {
         disputed
     }
 
-    /// Everything that must happen to orders: durable first, then in the stock.
-    async fn change(
-        &mut self,
-        now: UnixMs,
-        changes: Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>,
-    ) {
-        let mut seen: HashMap<OrderId, Order> = HashMap::new();
-        let (mut drafts, mut moves, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, event, reply) in changes {
-            let order = match seen.get(&id) {
-                Some(order) => order.clone(),
-                None => match facts::load_order(&self.parts.ledger, &self.parts.sale.id, id) {
-                    Ok(Some(order)) => order,
-                    Ok(None) => {
-                        // Its own commit may still be on the way to the disk.
-                        if matches!(event, OrderEvent::WindowEnded { .. }) {
-                            self.windows
-                                .push(Reverse((now.plus(Duration::from_millis(100)), id)));
-                        }
-                        answers.push((reply, Changed::Missing(id)));
-                        continue;
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, order = %id, "read an order");
-                        if matches!(event, OrderEvent::WindowEnded { .. }) {
-                            self.windows
-                                .push(Reverse((now.plus(Duration::from_secs(1)), id)));
-                        }
-                        answers.push((reply, Changed::Unknown));
-                        continue;
-                    }
-                },
-            };
-            match order.step(event, self.parts.bucket.epoch(), now) {
-                Err(_) => answers.push((reply, Changed::Illegal(Arc::new(order)))),
-                Ok(None) => {
-                    if let (
-                        OrderState::PendingPayment { until, .. },
-                        OrderEvent::WindowEnded { .. },
-                    ) = (order.state, event)
-                    {
-                        self.windows.push(Reverse((until, id)));
-                    }
-                    answers.push((reply, Changed::Now(Arc::new(order))));
-                }
-                Ok(Some((next, moved))) => {
-                    let body = facts::order_body(&next);
-                    drafts.push(facts::order_draft(&next, body.clone()));
-                    if let OrderEvent::WindowEnded { .. } = event {
-                        self.parts
-                            .metrics
-                            .release_lag
-                            .set(now.since(order.pay_deadline).as_secs_f64());
-                    }
-                    moves.push(Move {
-                        units: facts::units_of(&self.parts.sale, &next),
-                        was: order
-                            .state
-                            .is_live()
-                            .then(|| mark(&order.id, order.version)),
-                        is: next.state.is_live().then(|| next.mark()),
-                        from: order.version,
-                        moved,
-                        body,
-                        order: next.clone(),
-                    });
-                    seen.insert(id, next.clone());
-                    answers.push((reply, Changed::Now(Arc::new(next))));
-                }
-            }
-        }
-        if !drafts.is_empty() {
-            let committed = match self
-                .parts
-                .ledger
-                .append(Group {
-                    drafts,
-                    meta: Vec::new(),
-                })
-                .await
-            {
-                Ok(receipt) => receipt.await.map(|_| ()).map_err(|e| e.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = committed {
-                tracing::error!(%error, "commit changes of orders");
-                for (reply, _) in answers {
-                    send(reply, Changed::Unknown);
-                }
-                return;
-            }
-            self.settle(moves).await;
-        }
-        for (reply, changed) in answers {
-            send(reply, changed);
-        }
-    }
-
-    /// Tells the stock of durable changes, then counts them.
-    async fn settle(&mut self, moves: Vec<Move>) {
-        let in_step = self.parts.bucket.settle(&moves).await;
-        for m in &moves {
-            if let Err(error) = self.parts.guard.follow(m.moved, &m.units, m.was, m.is) {
-                tracing::error!(%error, order = %m.order.id, "the mirror cannot follow a durable change");
-                continue;
-            }
-            self.publish(&m.units, m.moved, false);
-            if m.was.is_some() && m.is.is_none() {
-                self.parts.index.release(&m.order.user, m.order.units());
-            }
-        }
-        if !in_step {
-            self.rebuild("settle").await;
-        }
-    }
-
     fn publish(&self, units: &Units, moved: StockMove, new_hold: bool) {
         for (sku, n) in units {
+            self.show_free(*sku);
             let stock = &self.parts.stock[*sku];
             let n = i64::from(*n);
             let add = |counter: &std::sync::atomic::AtomicI64, by: i64| {
@@ -531,20 +491,6 @@ impl Desk {
             .await;
     }
 
-    fn take_due(
-        &mut self,
-        now: UnixMs,
-        changes: &mut Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>,
-    ) {
-        while changes.len() < BATCH_MAX
-            && let Some(Reverse((until, id))) = self.windows.peek().copied()
-            && until <= now
-        {
-            self.windows.pop();
-            changes.push((id, OrderEvent::WindowEnded { now }, None));
-        }
-    }
-
     fn next_window(&self) -> Option<Duration> {
         let Reverse((until, _)) = self.windows.peek()?;
         Some(
@@ -552,13 +498,6 @@ impl Desk {
                 .since(self.parts.clock.now())
                 .max(Duration::from_millis(1)),
         )
-    }
-}
-
-fn send(reply: Option<oneshot::Sender<Changed>>, changed: Changed) {
-    if let Some(reply) = reply {
-        // Whoever asked may have gone; the change stands all the same.
-        let _ = reply.send(changed);
     }
 }
 

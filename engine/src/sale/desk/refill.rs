@@ -1,0 +1,191 @@
+//! The line of buyers whose units stand in other buckets, and the desk's side of
+//! a transfer as its source or its target.
+//!
+//! Units that are credited belong to the first of the line: whoever wants the
+//! same SKUs stands behind, and a bucket with such a line is no source of them.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use floodgate_ledger::Group;
+use tokio::sync::oneshot;
+
+use super::super::facts;
+use super::super::guard::Units;
+use super::super::refill::Wanted;
+use super::{Buyer, Desk};
+use crate::domain::allotment::Transfer;
+use crate::domain::ids::{BucketNo, OrderId};
+use crate::domain::time::UnixMs;
+use crate::stock::Side;
+
+/// Asks a bucket for free units of one SKU.
+#[derive(Debug)]
+pub struct Give {
+    pub id: String,
+    pub to: BucketNo,
+    pub sku: usize,
+    pub wanted: u32,
+    /// How many left the bucket, durably.
+    pub reply: oneshot::Sender<u32>,
+}
+
+#[derive(Default)]
+pub(super) struct Line {
+    buyers: VecDeque<Buyer>,
+    /// For whom the refiller is on its way.
+    asked_for: Option<OrderId>,
+}
+
+impl Line {
+    pub(super) fn wants(&self, sku: usize) -> bool {
+        self.buyers
+            .iter()
+            .any(|b| b.ask.units.iter().any(|(wanted, _)| *wanted == sku))
+    }
+
+    pub(super) fn wants_any(&self, units: &Units) -> bool {
+        !self.buyers.is_empty() && units.iter().any(|(sku, _)| self.wants(*sku))
+    }
+
+    pub(super) fn push(&mut self, buyer: Buyer) {
+        self.buyers.push_back(buyer);
+    }
+}
+
+impl Desk {
+    /// Whether the units may stand in other buckets.
+    pub(super) fn may_refill(&self, units: &Units) -> bool {
+        self.parts.refill.is_some()
+            && units.iter().all(|(sku, n)| {
+                self.parts.stock[*sku].available.load(Ordering::Relaxed) >= i64::from(*n)
+            })
+    }
+
+    /// Takes from the line whom the bucket can serve now, first come first served.
+    pub(super) fn ready(&mut self) -> Vec<Buyer> {
+        let mut ready = Vec::new();
+        if self.line.buyers.is_empty() {
+            return ready;
+        }
+        let mut guard = self.parts.guard.clone();
+        while let Some(first) = self.line.buyers.front()
+            && guard.short(&first.ask.units).is_empty()
+        {
+            guard.hold(&first.ask.units, 0);
+            ready.extend(self.line.buyers.pop_front());
+        }
+        ready
+    }
+
+    /// The refiller came back without enough: the first of the line hears no.
+    pub(super) fn give_up(&mut self) -> Option<Buyer> {
+        let asked_for = self.line.asked_for?;
+        let first = self.line.buyers.front()?;
+        if first.order.id == asked_for && !self.parts.guard.short(&first.ask.units).is_empty() {
+            return self.line.buyers.pop_front();
+        }
+        None
+    }
+
+    pub(super) fn refill_came(&mut self) {
+        self.line.asked_for = None;
+    }
+
+    /// Sends the refiller for the first of the line, if it is not on its way.
+    pub(super) fn send_refiller(&mut self) {
+        let (Some(refill), Some(first), None) = (
+            &self.parts.refill,
+            self.line.buyers.front(),
+            self.line.asked_for,
+        ) else {
+            return;
+        };
+        let wanted = Wanted {
+            bucket: self.parts.bucket.no(),
+            units: self.parts.guard.short(&first.ask.units),
+        };
+        // It has a place for each desk, and a desk asks once at a time.
+        if refill.try_send(wanted).is_ok() {
+            self.line.asked_for = Some(first.order.id);
+        }
+    }
+
+    /// As the source: out of the bucket, then into the ledger, which moves the
+    /// allotment; only then may the target have them.
+    pub(super) async fn give(&mut self, now: UnixMs, give: Give) {
+        let units = self.try_give(now, &give).await;
+        // The refiller is gone only when the sale is.
+        let _ = give.reply.send(units);
+    }
+
+    async fn try_give(&mut self, now: UnixMs, give: &Give) -> u32 {
+        if self.line.wants(give.sku) {
+            return 0;
+        }
+        let free = self.parts.guard.lines[give.sku].available();
+        // Half of what is here, if more is wanted often: fewer journeys.
+        let units = u64::from(give.wanted).max(free / 2).min(free);
+        let Ok(units @ 1..) = u32::try_from(units) else {
+            return 0;
+        };
+        let sku = self.parts.sale.skus[give.sku].id.clone();
+        while self
+            .parts
+            .bucket
+            .shift(&give.id, Side::Debit, &sku, units)
+            .await
+            != Some(true)
+        {
+            // The host has less than the ledger's facts say, or it changed.
+            self.rebuild("transfer").await;
+        }
+        fail::fail_point!("transfer-debited", |_| std::process::abort());
+        self.parts.guard.lines[give.sku].allotted -= u64::from(units);
+        self.show_free(give.sku);
+        let transfer = Transfer {
+            from: self.parts.bucket.no(),
+            to: give.to,
+            lines: vec![(sku, units)],
+        };
+        let draft = facts::transfer_draft(&self.parts.sale.id, &give.id, &transfer, now);
+        let group = Group {
+            drafts: vec![draft],
+            meta: Vec::new(),
+        };
+        let committed = match self.parts.ledger.append(group).await {
+            Ok(receipt) => receipt.await.map(drop).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = committed {
+            // The ledger is shut; whether the units moved, the next start knows.
+            tracing::error!(error, transfer = give.id, "commit a transfer");
+            return 0;
+        }
+        fail::fail_point!("transfer-recorded", |_| std::process::abort());
+        units
+    }
+
+    /// As the target: the ledger has moved them already, so they are this bucket's
+    /// whatever the host says; a rebuild brings them too.
+    pub(super) async fn take(&mut self, id: &str, sku: usize, units: u32) {
+        self.parts.guard.lines[sku].allotted += u64::from(units);
+        let name = self.parts.sale.skus[sku].id.clone();
+        if self
+            .parts
+            .bucket
+            .shift(id, Side::Credit, &name, units)
+            .await
+            != Some(true)
+        {
+            self.rebuild("transfer").await;
+        }
+        self.show_free(sku);
+    }
+
+    pub(super) fn show_free(&self, sku: usize) {
+        let free = self.parts.guard.lines[sku].available();
+        let bucket = usize::from(self.parts.bucket.no().0);
+        self.parts.stock[sku].by_bucket[bucket].store(free, Ordering::Relaxed);
+    }
+}

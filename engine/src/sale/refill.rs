@@ -1,0 +1,122 @@
+//! Refill: units go from buckets that have some to the one whose buyers wait.
+//!
+//! One refill at a time, in the order in which desks asked. Each transfer has an
+//! id of its own; the source gives, the ledger knows, and only then the target
+//! takes, so a crash may delay units and neither makes nor loses any.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::desk::{Command, Give};
+use super::guard::Units;
+use super::live::SkuStock;
+use crate::domain::ids::BucketNo;
+
+/// What the first buyer in a desk's line lacks.
+#[derive(Debug)]
+pub struct Wanted {
+    pub bucket: BucketNo,
+    pub units: Units,
+}
+
+pub struct Refiller {
+    desks: Vec<mpsc::Sender<Command>>,
+    stock: Arc<Vec<SkuStock>>,
+    /// Two runs of the engine must not give the same transfer id.
+    run: u64,
+    n: u64,
+}
+
+impl Refiller {
+    pub fn new(desks: Vec<mpsc::Sender<Command>>, stock: Arc<Vec<SkuStock>>, run: u64) -> Self {
+        Self {
+            desks,
+            stock,
+            run,
+            n: 0,
+        }
+    }
+
+    /// Ends when the desks are gone.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Wanted>) {
+        while let Some(wanted) = inbox.recv().await {
+            let mut enough = true;
+            for (sku, n) in &wanted.units {
+                enough = enough && self.gather(wanted.bucket, *sku, *n).await;
+            }
+            let answer = Command::Refilled { enough };
+            if self.desk(wanted.bucket).send(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn desk(&self, bucket: BucketNo) -> &mpsc::Sender<Command> {
+        &self.desks[usize::from(bucket.0)]
+    }
+
+    /// From as many buckets as it takes, the fullest first; looks again for as long
+    /// as that finds something, since units come back meanwhile.
+    async fn gather(&mut self, to: BucketNo, sku: usize, wanted: u32) -> bool {
+        let mut short = wanted;
+        loop {
+            let before = short;
+            for from in self.sources(to, sku) {
+                short = short.saturating_sub(self.transfer(from, to, sku, short).await);
+                if short == 0 {
+                    return true;
+                }
+            }
+            if short == before {
+                return false;
+            }
+        }
+    }
+
+    fn sources(&self, to: BucketNo, sku: usize) -> Vec<BucketNo> {
+        let free =
+            |b: &BucketNo| self.stock[sku].by_bucket[usize::from(b.0)].load(Ordering::Relaxed);
+        let mut all: Vec<BucketNo> = (0..self.desks.len())
+            .map(|b| BucketNo(u16::try_from(b).expect("a sale has at most 4,096 buckets")))
+            .filter(|b| *b != to && free(b) > 0)
+            .collect();
+        all.sort_by_key(|b| Reverse(free(b)));
+        all
+    }
+
+    /// How many units arrived.
+    async fn transfer(&mut self, from: BucketNo, to: BucketNo, sku: usize, wanted: u32) -> u32 {
+        self.n += 1;
+        let id = format!("{:x}-{:x}", self.run, self.n);
+        let (reply, given) = oneshot::channel();
+        let give = Command::Give(Give {
+            id: id.clone(),
+            to,
+            sku,
+            wanted,
+            reply,
+        });
+        // A desk that is gone gives nothing.
+        if self.desk(from).send(give).await.is_err() {
+            return 0;
+        }
+        let units = given.await.unwrap_or(0);
+        if units == 0 {
+            return 0;
+        }
+        let (reply, taken) = oneshot::channel();
+        let take = Command::Take {
+            id,
+            sku,
+            units,
+            reply,
+        };
+        if self.desk(to).send(take).await.is_err() {
+            return 0;
+        }
+        taken.await.map_or(0, |()| units)
+    }
+}

@@ -321,7 +321,6 @@ impl Selling {
 
     /// One purchase, from key to answer.
     pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> Bought {
-        let deadline = || Instant::now() + self.answer_max;
         let Purchase {
             user,
             key,
@@ -339,28 +338,27 @@ impl Selling {
             .fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
         loop {
             // What is known of the key comes before every other answer.
-            if let Some(known) = live.index.look(&user, &key, fingerprint) {
-                match self.replay(live, known, deadline()).await {
-                    Some(bought) => return bought,
-                    None => continue,
-                }
-            }
-            if let Some(refusal) = live.refuse_now(self.tools.clock.now(), &units) {
-                self.tools.metrics.refused(refusal).inc();
-                return Bought::Refused(refusal);
-            }
-            let claim = match live.index.claim(&user, &key, fingerprint, n_units) {
-                Claimed::Mine(claim) => claim,
-                Claimed::Known(known) => match self.replay(live, known, deadline()).await {
-                    Some(bought) => return bought,
-                    None => continue,
+            let claimed = match live.refuse_now(self.tools.clock.now(), &units) {
+                None => live.index.claim(&user, &key, fingerprint, n_units),
+                Some(refusal) => match live.index.look(&user, &key, fingerprint) {
+                    Some(known) => Claimed::Known(known),
+                    None => Claimed::Refused(refusal),
                 },
+            };
+            let asked_at = Instant::now();
+            let claim = match claimed {
+                Claimed::Mine(claim) => claim,
+                Claimed::Known(known) => {
+                    match self.replay(live, known, asked_at + self.answer_max).await {
+                        Some(bought) => return bought,
+                        None => continue,
+                    }
+                }
                 Claimed::Refused(refusal) => {
                     self.tools.metrics.refused(refusal).inc();
                     return Bought::Refused(refusal);
                 }
             };
-            let asked_at = Instant::now();
             let admitted = live
                 .gate
                 .admit(Ask {
@@ -369,10 +367,11 @@ impl Selling {
                     device,
                 })
                 .await;
+            let admitted_at = Instant::now();
             self.tools
                 .metrics
                 .admit_seconds
-                .observe(asked_at.elapsed().as_secs_f64());
+                .observe((admitted_at - asked_at).as_secs_f64());
             let ask = match admitted {
                 Ok(ask) => ask,
                 Err(shed) => {
@@ -391,14 +390,14 @@ impl Selling {
             };
             let buy = Command::Buy {
                 ask,
-                asked_at: Instant::now(),
+                asked_at: admitted_at,
                 reply,
             };
             if desk.try_send(buy).is_err() {
                 return Bought::NotReady("the desk is closed");
             }
             // The wait for admission is bounded on its own and not part of this one.
-            return match tokio::time::timeout_at(deadline(), answer).await {
+            return match tokio::time::timeout_at(admitted_at + self.answer_max, answer).await {
                 Ok(Ok(Answer::Won(order))) => Bought::New(order),
                 Ok(Ok(Answer::Refused(refusal))) => Bought::Refused(refusal),
                 Ok(Ok(Answer::Unknown)) | Err(_) => Bought::Unknown,

@@ -1,7 +1,7 @@
 //! The worker: tails the ledger from the store's own mark, for ever.
 //!
 //! A thread of its own, because the store blocks. It is a lag, never a brake:
-//! sales do not wait for it, and while records keep coming it works a tenth of
+//! sales do not wait for it, and while records keep coming it works a twentieth of
 //! the time only, because a row costs about as much as the sale of its order.
 //! Once the rush is over it works without a pause until it is even.
 
@@ -19,7 +19,7 @@ use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
 
 /// Pauses per time of work while a sale is running.
-const YIELD: u32 = 9;
+const YIELD: u32 = 19;
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {

@@ -296,6 +296,10 @@ impl Ledger {
         self.reader().entities_page(group, kind, after_id, limit)
     }
 
+    pub fn last_id(&self, group: &[u8], kind: Kind) -> Result<Option<Bytes>, ReadError> {
+        self.reader().last_id(group, kind)
+    }
+
     pub fn view(&self) -> Result<View<'_>, ReadError> {
         self.reader().view()
     }

@@ -93,6 +93,23 @@ impl Reader {
         page.take(limit).collect()
     }
 
+    /// The greatest id of a group and kind: the newest, where ids begin with their time.
+    pub fn last_id(&self, group: &[u8], kind: Kind) -> Result<Option<Bytes>, ReadError> {
+        let prefix = keys::entity_prefix(group, Some(kind));
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(&prefix[..]);
+        if let Some(end) = keys::after_prefix(prefix.clone()) {
+            options.set_iterate_upper_bound(end);
+        }
+        let mut raw = self.raw(Table::Entities, options);
+        raw.seek_to_last();
+        let last = raw
+            .item()
+            .map(|(key, _)| Bytes::copy_from_slice(&key[prefix.len()..]));
+        raw.status()?;
+        Ok(last)
+    }
+
     /// Tip and entities of one moment, for a copy that is marked with that tip.
     pub fn view(&self) -> Result<View<'_>, ReadError> {
         let snapshot = self.rocks.db().snapshot();

@@ -335,3 +335,25 @@ async fn a_reader_looks_in_without_owning() {
         1
     );
 }
+
+#[tokio::test]
+async fn the_last_id_is_the_greatest_of_its_group_and_kind() {
+    let folder = tempfile::tempdir().expect("folder");
+    let ledger = open(folder.path());
+    let last = |name: &[u8], kind| ledger.last_id(name, kind).expect("reads");
+    assert_eq!(last(b"tea", ORDER), None);
+    let elsewhere = Draft {
+        group: bytes("teb"),
+        ..order("z", 1)
+    };
+    let drafts = [
+        order("b", 1),
+        order("c", 1),
+        order("a", 1),
+        payment("x", &[]),
+    ];
+    commit(&ledger, group(drafts.into_iter().chain([elsewhere]))).await;
+    assert_eq!(last(b"tea", ORDER), Some(bytes("c")));
+    assert_eq!(last(b"tea", PAYMENT), Some(bytes("x")));
+    assert_eq!(last(b"te", ORDER), None);
+}

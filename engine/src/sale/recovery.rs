@@ -73,13 +73,10 @@ pub struct Tools {
 
 /// The highest millisecond in any order id of the ledger.
 pub fn highest_id_ms(ledger: &Ledger, sale: &Sale) -> Result<u64, RecoveryError> {
-    let mut highest = 0;
-    for found in ledger.entities(Some(sale.id.as_bytes()), Some(facts::ORDER), false) {
-        if let Some(id) = OrderId::from_bytes(&found?.id) {
-            highest = highest.max(id.parts().ms);
-        }
-    }
-    Ok(highest)
+    // Ids begin with their milliseconds, so the last of them has the highest.
+    let last = ledger.last_id(sale.id.as_bytes(), facts::ORDER)?;
+    let id = last.and_then(|id| OrderId::from_bytes(&id));
+    Ok(id.map_or(0, |id| id.parts().ms))
 }
 
 /// Reads the sale's facts, rebuilds its buckets and opens its desks.

@@ -83,10 +83,12 @@ impl StockHost for EmbeddedHost {
     fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()> {
         Box::pin(async move {
             let [_, _, holds, users, used, _] = bucket.keys();
-            for key in [holds, users, used] {
-                let fields = tokio::task::spawn_blocking(move || Fields::roomy(orders + 1))
-                    .await
-                    .map_err(|e| HostError::Unknown(e.to_string()))?;
+            let rooms = [holds, users, used].map(|key| {
+                let room = tokio::task::spawn_blocking(move || Fields::roomy(orders + 1));
+                (key, room)
+            });
+            for (key, room) in rooms {
+                let fields = room.await.map_err(|e| HostError::Unknown(e.to_string()))?;
                 self.shard(bucket)
                     .spawn(async move { shard::room_here(&key, fields) })
                     .await?;

@@ -20,7 +20,9 @@ use crate::http::{self, Admin, HttpMetrics, Listener, Public};
 use crate::reconcile::{ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
-use crate::stream::{OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, witness};
+use crate::stream::{
+    Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, witness,
+};
 
 /// One node owns all buckets for now.
 const NODE: u16 = 0;
@@ -100,10 +102,11 @@ pub async fn run(
         ..EmbeddedConfig::default()
     })?;
 
+    let clock = clock();
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
         host: Arc::new(host),
-        clock: clock(),
+        clock: Arc::clone(&clock),
         metrics: SaleMetrics::register(&registry).map_err(text)?,
         node: NodeNo(NODE),
         seed: getrandom::u64().map_err(|e| format!("draw a seed: {e}"))?,
@@ -117,20 +120,32 @@ pub async fn run(
     }
     let lease = tokio::spawn(Arc::clone(&selling).keep_lease());
 
+    let stream_metrics = StreamMetrics::register(&registry).map_err(text)?;
+    let letters = Letters::open(
+        ledger.clone(),
+        Arc::clone(&store),
+        NODE,
+        clock,
+        stream_metrics.dead_letters.clone(),
+    )
+    .map_err(|e| e.to_string())?;
+    let letters = Arc::new(letters);
     let stream = StreamWorker::start(
         ledger.clone(),
         Arc::clone(&store),
+        Arc::clone(&letters),
         WorkerConfig {
             node: NODE,
             ..WorkerConfig::default()
         },
-        StreamMetrics::register(&registry).map_err(text)?,
+        stream_metrics,
     )
     .map_err(|e| format!("start the stream: {e}"))?;
     let stream = Arc::new(stream);
     let reconciler = Arc::new(Reconciler {
         selling: Arc::clone(&selling),
         store: Arc::clone(&store),
+        letters: Arc::clone(&letters),
         node: NODE,
         metrics: ReconcileMetrics::register(&registry).map_err(text)?,
     });
@@ -151,6 +166,7 @@ pub async fn run(
         selling: Arc::clone(&selling),
         store,
         stream: Arc::clone(&stream),
+        letters,
         reconciler,
         registry,
         token,

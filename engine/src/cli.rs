@@ -1,5 +1,7 @@
-//! The command line: `serve` and `check`. Flags and variables are gathered here and
+//! The command line: `serve`, `check` and `dead-letters`. Flags and variables are gathered here and
 //! nowhere else; what they say is judged by `config/`.
+
+mod dead_letters;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +28,9 @@ enum Command {
     Serve(Serve),
     /// Check a configuration and say what is wrong with it
     Check(Serve),
+    /// What the order store of a running engine refuses: see it, try it again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Ask),
 }
 
 // No flag takes a secret: every user of the machine sees the flags of a process.
@@ -86,6 +91,7 @@ pub fn main() -> ExitCode {
             );
         }),
         Command::Serve(args) => args.config().and_then(serve),
+        Command::DeadLetters(ask) => dead_letters::run(ask),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

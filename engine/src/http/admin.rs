@@ -20,7 +20,7 @@ use crate::config::AdminToken;
 use crate::domain::sale::{Phase, Switches};
 use crate::reconcile::Reconciler;
 use crate::sale::{Created, LiveSale, Selling, Switched};
-use crate::stream::{OrderStore, StreamWorker};
+use crate::stream::{Letters, OrderStore, StreamWorker};
 
 const BODY: BodyLimits = BodyLimits {
     // A definition may have 10,000 SKUs.
@@ -32,6 +32,7 @@ pub struct Admin {
     pub selling: Arc<Selling>,
     pub store: Arc<dyn OrderStore>,
     pub stream: Arc<StreamWorker>,
+    pub letters: Arc<Letters>,
     pub reconciler: Arc<Reconciler>,
     pub registry: Registry,
     pub token: AdminToken,
@@ -124,12 +125,25 @@ impl Admin {
                 body.empty_or_json(call.headers()).await?;
                 Ok(self.reconcile().await)
             }
-            ["admin", "v1", "sales"] => Err(Problem::method_not_allowed("GET, HEAD, POST")),
-            ["admin", "v1", "sales", _] | ["admin", "v1", "sales", _, "orders"] => {
-                Err(Problem::method_not_allowed("GET, HEAD"))
+            ["admin", "v1", "dead-letters"] if get => self.dead_letters(call).await,
+            ["admin", "v1", "dead-letters", "replay"] if post => {
+                body.empty_or_json(call.headers()).await?;
+                self.replay_all(call).await
             }
+            ["admin", "v1", "dead-letters", seq, "replay"] if post => {
+                body.empty_or_json(call.headers()).await?;
+                self.replay(seq).await
+            }
+            ["admin", "v1", "sales"] => Err(Problem::method_not_allowed("GET, HEAD, POST")),
+            ["admin", "v1", "sales", _]
+            | ["admin", "v1", "sales", _, "orders"]
+            | ["admin", "v1", "dead-letters"] => Err(Problem::method_not_allowed("GET, HEAD")),
             ["admin", "v1", "sales", _, "pause" | "resume" | "end"]
-            | ["admin", "v1", "reconcile"] => Err(Problem::method_not_allowed("POST")),
+            | ["admin", "v1", "reconcile"]
+            | ["admin", "v1", "dead-letters", "replay"]
+            | ["admin", "v1", "dead-letters", _, "replay"] => {
+                Err(Problem::method_not_allowed("POST"))
+            }
             _ => Err(Problem::new(Code::NotFound, "no call has this path")),
         }
     }

@@ -47,6 +47,10 @@ impl Admin {
             StreamState::Waiting(why) => lines.push(format!("order store: waiting: {why}")),
             StreamState::Stopped(why) => lines.push(format!("order store: stopped: {why}")),
         }
+        match self.letters.count() {
+            0 => {}
+            n => lines.push(format!("dead letters: {n} wait for a replay")),
+        }
         for live in self.selling.sales().values() {
             if live.is_broken() {
                 ready = false;

@@ -11,6 +11,7 @@ mod auth;
 mod call;
 mod health;
 mod json;
+mod letters;
 mod metrics;
 mod orders;
 mod respond;

@@ -58,6 +58,7 @@ codes! {
     SalePaused "SALE_PAUSED" CONFLICT "The sale is paused",
     SaleEnded "SALE_ENDED" CONFLICT "The sale has ended",
     SaleExists "SALE_EXISTS" CONFLICT "A different sale has this id",
+    StillRefused "STILL_REFUSED" CONFLICT "The order store refuses the order again",
     StockNotEnough "STOCK_NOT_ENOUGH" UNPROCESSABLE_ENTITY "Not enough units are left",
     LimitExceeded "LIMIT_EXCEEDED" UNPROCESSABLE_ENTITY "The limit of this buyer is reached",
     KeyReused "IDEMPOTENCY_KEY_REUSED" UNPROCESSABLE_ENTITY "The key was used for another request",

@@ -77,7 +77,7 @@ impl ReconcileMetrics {
         registry.register(Box::new(metrics.bucket_epoch.clone()))?;
         registry.register(Box::new(metrics.differences.clone()))?;
         registry.register(Box::new(metrics.last_success.clone()))?;
-        for kind in ["host_ledger", "ledger_store", "oversold"] {
+        for kind in ["host_ledger", "ledger_store", "oversold", "dead_letter"] {
             metrics.differences.with_label_values(&[kind]).inc_by(0);
         }
         Ok(metrics)

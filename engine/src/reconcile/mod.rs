@@ -7,16 +7,19 @@
 
 mod metrics;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 pub use self::metrics::ReconcileMetrics;
+use crate::domain::ids::OrderId;
+use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Selling};
 use crate::stream::witness::{self, Disagreement};
-use crate::stream::{OrderStore, StockCount, StoreError};
+use crate::stream::{LetterError, Letters, OrderStore, StockCount};
 
 /// What one pass found in one sale.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct SaleReport {
     pub skus: Vec<SkuReport>,
     /// Whether the store was at the ledger's tip, so that it could be compared.
     pub store_compared: bool,
+    /// Orders that the store refuses; they are left out of the comparison with it.
+    pub dead_letters: usize,
     pub differences: Vec<String>,
 }
 
@@ -47,6 +52,7 @@ pub struct SkuReport {
 pub struct Reconciler {
     pub selling: Arc<Selling>,
     pub store: Arc<dyn OrderStore>,
+    pub letters: Arc<Letters>,
     pub node: u16,
     pub metrics: ReconcileMetrics,
 }
@@ -64,8 +70,7 @@ impl Reconciler {
         let mut reports = Vec::new();
         let mut clean = true;
         for live in self.selling.sales().values() {
-            let report = self.look_at(live).await;
-            clean &= report.differences.is_empty();
+            let mut report = self.look_at(live).await;
             for difference in &report.differences {
                 tracing::error!(
                     sale = report.sale_id,
@@ -73,6 +78,19 @@ impl Reconciler {
                     "the stock does not add up"
                 );
             }
+            // Said when it became a dead letter; a line every pass would tell no more.
+            if report.dead_letters > 0 {
+                report.differences.push(format!(
+                    "dead_letter: {} orders are not in the order store as the ledger has them, \
+                     or lack an event there; replay the dead letters",
+                    report.dead_letters
+                ));
+                self.metrics
+                    .differences
+                    .with_label_values(&["dead_letter"])
+                    .inc();
+            }
+            clean &= report.differences.is_empty();
             self.metrics.show(&report);
             self.metrics.gate(live);
             reports.push(report);
@@ -110,7 +128,8 @@ impl Reconciler {
                 .with_label_values(&["host_ledger"])
                 .inc();
         }
-        let store = self.store_counts(live).await;
+        let dead = self.letters.orders_of(&sale.id);
+        let store = self.store_counts(live, &dead).await;
         if let Some(Err(why)) = &store {
             differences.push(why.to_string());
             self.metrics
@@ -121,10 +140,13 @@ impl Reconciler {
         // Only a store that stood at the ledger's tip before and after the audit
         // was asked about the same orders.
         let tip_after = self.selling.ledger().tip().seq;
+        // A letter is buried before the mark passes it, so one that is not among
+        // `dead` is among the orders that were counted, unless the list has changed.
+        let settled = tip_before == tip_after && dead == self.letters.orders_of(&sale.id);
         let compared = store
             .as_ref()
             .and_then(|read| read.as_ref().ok())
-            .filter(|(_, seq)| *seq == tip_before.0 && tip_before == tip_after);
+            .filter(|counts| counts.seq == tip_before.0 && settled);
         let mut skus = Vec::new();
         for (at, sku) in sale.skus.iter().enumerate() {
             let sum = |f: fn(&crate::sale::Line) -> u64| {
@@ -149,10 +171,11 @@ impl Reconciler {
                     .with_label_values(&["oversold"])
                     .inc();
             }
-            let drift_ledger_store = compared.map_or(0, |(counts, _)| {
-                let found = counts.iter().find(|c| c.sku == sku.id.as_str());
-                held.abs_diff(found.map_or(0, |c| c.held))
-                    + sold.abs_diff(found.map_or(0, |c| c.sold))
+            let drift_ledger_store = compared.map_or(0, |counts| {
+                let found = counts.store.iter().find(|c| c.sku == sku.id.as_str());
+                let (dead_held, dead_sold) = counts.dead.get(&at).copied().unwrap_or_default();
+                held.abs_diff(found.map_or(0, |c| c.held) + dead_held)
+                    + sold.abs_diff(found.map_or(0, |c| c.sold) + dead_sold)
             });
             if drift_ledger_store > 0 {
                 differences.push(format!(
@@ -182,6 +205,7 @@ impl Reconciler {
             sale_id: sale.id.to_string(),
             skus,
             store_compared: compared.is_some(),
+            dead_letters: dead.len(),
             differences,
         }
     }
@@ -190,15 +214,23 @@ impl Reconciler {
     async fn store_counts(
         self: &Arc<Self>,
         live: &Arc<LiveSale>,
-    ) -> Option<Result<(Vec<StockCount>, u64), Disagreement>> {
-        let (me, live) = (Arc::clone(self), Arc::clone(live));
+        dead: &BTreeSet<OrderId>,
+    ) -> Option<Result<Counts, Disagreement>> {
+        let (me, live, dead) = (Arc::clone(self), Arc::clone(live), dead.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let (counts, mark) = me.store.stock_counts(me.node, &live.sale().id)?;
-            let Some(mark) = mark else {
-                return Ok(Ok((counts, 0)));
+            let sale = live.sale();
+            let (store, mark) = me.store.stock_counts(me.node, &sale.id, &dead)?;
+            let mut counts = Counts {
+                store,
+                dead: me.dead_units(sale, &dead)?,
+                seq: 0,
             };
+            let Some(mark) = mark else {
+                return Ok(Ok(counts));
+            };
+            counts.seq = mark.seq.0;
             let known = witness::check(me.selling.ledger(), &mark);
-            Ok::<_, StoreError>(known.map(|()| (counts, mark.seq.0)))
+            Ok::<_, LetterError>(known.map(|()| counts))
         })
         .await;
         match read {
@@ -209,6 +241,44 @@ impl Reconciler {
             }
             Err(_) => None,
         }
+    }
+}
+
+/// What the store has of a sale, and what it would have with its dead letters.
+struct Counts {
+    store: Vec<StockCount>,
+    /// Units held and sold by orders with a dead letter, by position of the SKU.
+    dead: HashMap<usize, (u64, u64)>,
+    seq: u64,
+}
+
+impl Reconciler {
+    /// As the ledger has these orders now: what the store has of them, if anything,
+    /// may be one version old or another.
+    fn dead_units(
+        &self,
+        sale: &Sale,
+        dead: &BTreeSet<OrderId>,
+    ) -> Result<HashMap<usize, (u64, u64)>, LetterError> {
+        let mut units: HashMap<usize, (u64, u64)> = HashMap::new();
+        for id in dead {
+            let Some(row) = self.letters.current(&sale.id, id)? else {
+                continue;
+            };
+            for item in &row.order.items {
+                let Some((at, _)) = sale.sku(&item.sku) else {
+                    continue;
+                };
+                let (held, sold) = units.entry(at).or_default();
+                if row.order.state.is_held() {
+                    *held += u64::from(item.quantity);
+                }
+                if row.order.state.is_sold() {
+                    *sold += u64::from(item.quantity);
+                }
+            }
+        }
+        Ok(units)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How far the order store is behind, and how often it refused.
+//! How far the order store is behind, how often it refused, and what it refuses.
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
@@ -7,6 +7,7 @@ pub struct StreamMetrics {
     pub lag_records: IntGauge,
     pub lag_seconds: Gauge,
     pub errors: IntCounter,
+    pub dead_letters: IntGauge,
 }
 
 impl StreamMetrics {
@@ -24,10 +25,15 @@ impl StreamMetrics {
                 "floodgate_stream_errors_total",
                 "Batches the order store did not take",
             )?,
+            dead_letters: IntGauge::new(
+                "floodgate_dead_letters",
+                "Ledger records that the order store refuses",
+            )?,
         };
         registry.register(Box::new(metrics.lag_records.clone()))?;
         registry.register(Box::new(metrics.lag_seconds.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.dead_letters.clone()))?;
         Ok(metrics)
     }
 }

@@ -3,14 +3,20 @@
 //! It knows records and rows, not HTTP and not stock. The store's own mark says
 //! where it stands; everything it does may be done twice without harm.
 
+mod aside;
+mod letters;
 mod metrics;
+mod note;
 mod row;
+mod sift;
 mod sqlite;
 mod store;
 pub mod witness;
 mod worker;
 
+pub use letters::{LetterError, Letters, Replayed};
 pub use metrics::StreamMetrics;
+pub use note::Letter;
 pub use row::{OrderRow, OutboxRow, rows_of};
 pub use sqlite::SqliteStore;
 pub use store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};

@@ -9,7 +9,7 @@ use crate::domain::codec::{CodecError, decode_order};
 use crate::domain::order::{Order, OrderState};
 
 /// The kind of order records in the ledger.
-const ORDER: Kind = Kind(1);
+pub(super) const ORDER: Kind = Kind(1);
 
 /// One version of one order, with the message that tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,14 +35,21 @@ pub fn rows_of(record: &Record) -> Result<Option<OrderRow>, CodecError> {
     if record.kind != ORDER {
         return Ok(None);
     }
-    let order = decode_order(&record.body)?;
-    let outbox = outbox(&order);
-    Ok(Some(OrderRow {
-        seq: record.seq.0,
-        order,
-        body: record.body.to_vec(),
-        outbox,
-    }))
+    OrderRow::read(record.seq.0, &record.body).map(Some)
+}
+
+impl OrderRow {
+    /// From the body of an order's record or snapshot.
+    pub(super) fn read(seq: u64, body: &[u8]) -> Result<Self, CodecError> {
+        let order = decode_order(body)?;
+        let outbox = outbox(&order);
+        Ok(Self {
+            seq,
+            order,
+            body: body.to_vec(),
+            outbox,
+        })
+    }
 }
 
 fn event(state: OrderState) -> &'static str {

@@ -3,6 +3,7 @@
 //! WAL mode, so that audits read while the stream writes; synchronous FULL,
 //! because the mark lets the ledger forget what the store has.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -152,6 +153,13 @@ fn put_order(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error
         }
     }
     // An older version that comes late changes no snapshot, but it did happen.
+    put_event(tx, row)
+}
+
+fn put_event(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error> {
+    let o = &row.order;
+    let id = o.id.to_string();
+    let version = o.version.0.cast_signed();
     tx.prepare_cached(
         "INSERT INTO order_events (order_id, version, event_type, occurred_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (order_id, version) DO NOTHING",
@@ -183,6 +191,15 @@ fn is_poison(error: &rusqlite::Error) -> bool {
     )
 }
 
+fn refused(order: Option<OrderId>, error: rusqlite::Error) -> StoreError {
+    if is_poison(&error) {
+        let why = error.to_string();
+        StoreError::Poison { order, why }
+    } else {
+        away(error)
+    }
+}
+
 impl OrderStore for SqliteStore {
     fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
         read_mark(&self.reader.lock(), node)
@@ -200,16 +217,10 @@ impl OrderStore for SqliteStore {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(away)?;
         for row in &batch.orders {
-            put_order(&tx, row).map_err(|error| {
-                if is_poison(&error) {
-                    StoreError::Poison {
-                        order: row.order.id,
-                        why: error.to_string(),
-                    }
-                } else {
-                    away(error)
-                }
-            })?;
+            put_order(&tx, row).map_err(|e| refused(Some(row.order.id), e))?;
+        }
+        for row in &batch.events {
+            put_event(&tx, row).map_err(|e| refused(Some(row.order.id), e))?;
         }
         let (ledger, seq, hash) = (to.ledger.0, to.seq.0.cast_signed(), to.hash.0);
         let moved = match from {
@@ -238,7 +249,8 @@ impl OrderStore for SqliteStore {
             tx.rollback().map_err(away)?;
             return Ok(Put::MarkMoved(actual));
         }
-        tx.commit().map_err(away)?;
+        // Deferred constraints speak up only now, and name nobody.
+        tx.commit().map_err(|e| refused(None, e))?;
         Ok(Put::Advanced)
     }
 
@@ -298,7 +310,11 @@ impl OrderStore for SqliteStore {
         &self,
         node: u16,
         sale: &SaleId,
+        without: &BTreeSet<OrderId>,
     ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
+        // One parameter however many there are: SQLite counts parameters.
+        let without: Vec<String> = without.iter().map(ToString::to_string).collect();
+        let without = serde_json::json!(without).to_string();
         let mut db = self.reader.lock();
         let tx = db.transaction().map_err(away)?;
         let mark = read_mark(&tx, node)?;
@@ -308,10 +324,11 @@ impl OrderStore for SqliteStore {
                         sum(CASE WHEN o.status = 'PENDING_PAYMENT' THEN i.quantity ELSE 0 END),
                         sum(CASE WHEN o.status IN ('PAID', 'DELIVERED') THEN i.quantity ELSE 0 END)
                  FROM orders o JOIN order_items i ON i.order_id = o.order_id
-                 WHERE o.sale_id = ?1 GROUP BY i.sku_id ORDER BY i.sku_id",
+                 WHERE o.sale_id = ?1 AND o.order_id NOT IN (SELECT value FROM json_each(?2))
+                 GROUP BY i.sku_id ORDER BY i.sku_id",
             )
             .and_then(|mut s| {
-                s.query_map([sale.as_str()], |row| {
+                s.query_map([sale.as_str(), &without], |row| {
                     Ok(StockCount {
                         sku: row.get(0)?,
                         held: row.get::<_, i64>(1)?.cast_unsigned(),

@@ -4,7 +4,9 @@
 //! threads that may. One transaction carries rows and mark, so the mark never
 //! says more than the rows hold.
 
-use floodgate_ledger::{ChainHash, LedgerId, Seq};
+use std::collections::BTreeSet;
+
+use floodgate_ledger::{ChainHash, Ledger, LedgerId, Seq};
 
 use super::row::OrderRow;
 use crate::domain::ids::{OrderId, SaleId};
@@ -19,10 +21,25 @@ pub struct Mark {
     pub hash: ChainHash,
 }
 
-/// Orders by ledger position, oldest first.
+impl Mark {
+    /// Of a store that has nothing of this ledger yet.
+    #[must_use]
+    pub fn genesis(ledger: &Ledger) -> Self {
+        Self {
+            ledger: ledger.id(),
+            seq: Seq(0),
+            hash: ledger.id().genesis(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Orders by ledger position, oldest first.
     pub orders: Vec<OrderRow>,
+    /// Versions that are only told, as event and message: what their order is now
+    /// stands among `orders` or in the store.
+    pub events: Vec<OrderRow>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +54,28 @@ pub enum StoreError {
     /// Worth trying again.
     #[error("the order store: {0}")]
     Away(String),
-    /// This very row is refused, and would be again.
-    #[error("the order store refuses order {order}: {why}")]
-    Poison { order: OrderId, why: String },
+    /// A row of this batch is refused, and would be again; which one, a store may
+    /// know or not.
+    #[error("the order store refuses {}: {why}", of(.order.as_ref()))]
+    Poison { order: Option<OrderId>, why: String },
     #[error("the order store was written by a newer engine: schema {found}, known is {known}")]
     Newer { found: i64, known: i64 },
     #[error("the order store holds what is not an order: {0}")]
     Damaged(String),
+}
+
+fn of(order: Option<&OrderId>) -> String {
+    order.map_or_else(|| "the batch".into(), |id| format!("order {id}"))
+}
+
+impl StoreError {
+    /// What the store has against the rows; anything else stays an error.
+    pub(super) fn refusal(self) -> Result<String, Self> {
+        match self {
+            Self::Poison { why, .. } => Ok(why),
+            Self::Away(_) | Self::Newer { .. } | Self::Damaged(_) => Err(self),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +121,11 @@ pub trait OrderStore: Send + Sync {
         limit: usize,
     ) -> Result<StoredPage, StoreError>;
 
+    /// Leaves out the orders `without`, whatever it has of them.
     fn stock_counts(
         &self,
         node: u16,
         sale: &SaleId,
+        without: &BTreeSet<OrderId>,
     ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError>;
 }

@@ -5,6 +5,7 @@
 //! the time only, because a row costs about as much as the sale of its order.
 //! Once the rush is over it works without a pause until it is even.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use floodgate_ledger::{Ledger, Seq};
 use parking_lot::{Condvar, Mutex};
 
+use super::aside::Aside;
+use super::letters::{LetterError, Letters};
 use super::metrics::StreamMetrics;
 use super::row::rows_of;
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
@@ -76,6 +79,7 @@ impl StreamWorker {
     pub fn start(
         ledger: Ledger,
         store: Arc<dyn OrderStore>,
+        letters: Arc<Letters>,
         config: WorkerConfig,
         metrics: StreamMetrics,
     ) -> std::io::Result<Self> {
@@ -86,9 +90,17 @@ impl StreamWorker {
             wake: Condvar::new(),
             wake_lock: Mutex::new(()),
         });
+        let aside = Aside {
+            ledger: ledger.clone(),
+            store: Arc::clone(&store),
+            letters,
+            node: config.node,
+            lone_refusals: BTreeSet::new(),
+        };
         let worker = Worker {
             ledger,
             store,
+            aside,
             config,
             metrics,
             shared: Arc::clone(&shared),
@@ -140,13 +152,14 @@ impl Drop for StreamWorker {
 struct Worker {
     ledger: Ledger,
     store: Arc<dyn OrderStore>,
+    aside: Aside,
     config: WorkerConfig,
     metrics: StreamMetrics,
     shared: Arc<Shared>,
 }
 
 /// Why the worker cannot go on by itself.
-enum Halt {
+pub(super) enum Halt {
     Away(String),
     Stop(String),
 }
@@ -162,6 +175,12 @@ impl From<StoreError> for Halt {
     }
 }
 
+impl From<LetterError> for Halt {
+    fn from(error: LetterError) -> Self {
+        Self::Stop(error.to_string())
+    }
+}
+
 impl From<Disagreement> for Halt {
     fn from(error: Disagreement) -> Self {
         Self::Stop(error.to_string())
@@ -169,7 +188,7 @@ impl From<Disagreement> for Halt {
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(mut self) {
         let mut retry = self.config.retry_min;
         let mut even_at = Instant::now();
         let mut mark = None;
@@ -258,7 +277,7 @@ impl Worker {
     }
 
     /// One batch; returns how many records it carried.
-    fn step(&self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
+    fn step(&mut self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
         let from = mark.as_ref().map_or(Seq(1), |m| m.seq.next());
         if from > self.ledger.tip().seq {
             return Ok(0);
@@ -285,10 +304,21 @@ impl Worker {
                 rows_of(record).map_err(|e| Halt::Stop(format!("record {}: {e}", record.seq.0)))?;
             batch.orders.extend(row);
         }
-        match self
-            .store
-            .put(self.config.node, &batch, mark.as_ref(), &to)?
-        {
+        let asked = self.store.put(self.config.node, &batch, mark.as_ref(), &to);
+        let put = match asked {
+            Ok(Put::Advanced) => {
+                self.aside.taken(&batch, from.0, &to)?;
+                Put::Advanced
+            }
+            Ok(moved @ Put::MarkMoved(_)) => moved,
+            Err(error) => {
+                // Only a refusal of rows is the rows' own fault.
+                error.refusal()?;
+                self.metrics.errors.inc();
+                self.aside.put(batch, mark.as_ref(), &to)?
+            }
+        };
+        match put {
             Put::Advanced => *mark = Some(to),
             Put::MarkMoved(actual) => {
                 tracing::warn!(

@@ -1,0 +1,364 @@
+//! What the order store refuses becomes a dead letter, and nothing else suffers.
+//!
+//! A trigger in the SQLite store plays the constraint that somebody added in a
+//! hurry. Held here: the letter is on disk before the mark passes its record,
+//! crashes repeat it without harm, a replay brings the order as it is now, and a
+//! store that takes nothing at all stops the stream instead.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
+)]
+
+mod till;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use floodgate_engine::domain::order::{Order, OrderEvent};
+use floodgate_engine::stream::{Mark, Put, Replayed, StoreError, StreamState};
+use till::{Between, T0, Till, life, ordered};
+
+/// Refuses the rows for which the condition on `NEW` holds.
+fn refuse(till: &Till, condition: &str, why: &str) {
+    till.meddle(&format!(
+        "DROP TRIGGER IF EXISTS poison;
+         CREATE TRIGGER poison BEFORE INSERT ON orders WHEN {condition}
+         BEGIN SELECT RAISE(ABORT, '{why}'); END"
+    ));
+}
+
+fn refuse_buyers(till: &Till, buyers: &[u16]) {
+    let list: Vec<_> = buyers.iter().map(|n| format!("'buyer-{n}'")).collect();
+    refuse(till, &format!("NEW.user_id IN ({})", list.join(",")), "no");
+}
+
+fn accept_all(till: &Till) {
+    till.meddle("DROP TRIGGER poison");
+}
+
+fn some(n: u16) -> Vec<Order> {
+    (0..n).map(ordered).collect()
+}
+
+/// Record 1 is buyer 0's.
+fn seq_of(buyer: u16) -> u64 {
+    u64::from(buyer) + 1
+}
+
+#[test]
+fn the_refused_are_singled_out_and_everybody_else_flows() {
+    const N: u16 = 1_000;
+    for poison in [
+        vec![500],
+        vec![0],
+        vec![N - 1],
+        vec![499, 500],
+        vec![0, 1, 998],
+    ] {
+        let till = Till::new();
+        till.sell(&some(N));
+        refuse_buyers(&till, &poison);
+        // A store need not know which row it was.
+        let nameless = Between::new(till.store(), |_, pass| {
+            pass().map_err(|error| match error {
+                StoreError::Poison { why, .. } => StoreError::Poison { order: None, why },
+                other @ (StoreError::Away(_)
+                | StoreError::Newer { .. }
+                | StoreError::Damaged(_)) => other,
+            })
+        });
+        let stream = till.start(nameless.clone(), usize::from(N));
+        stream.until_even(&till);
+
+        let letters = stream.letters.page(0, 10).unwrap();
+        let told: Vec<_> = letters.iter().map(|l| (l.seq, l.order.clone())).collect();
+        let expected: Vec<_> = poison.iter().map(|n| (seq_of(*n), ordered(*n))).collect();
+        assert_eq!(told, expected);
+        assert!(letters.iter().all(|l| l.why == "no" && l.at.0 == T0));
+        assert_eq!(stream.metrics.dead_letters.get(), poison.len() as i64);
+        assert_eq!(stream.metrics.errors.get(), 1);
+        // By halves: some twenty questions for one row of a thousand, not a thousand.
+        let n_puts = nameless.n_puts.load(Ordering::SeqCst);
+        assert!(n_puts <= 5 + 20 * poison.len(), "{n_puts} puts");
+        stream.stop();
+
+        let there = till.tables();
+        let whole = till.whole();
+        let missing = |table: &str| whole[table].len() - there[table].len();
+        assert_eq!(missing("orders"), poison.len());
+        assert_eq!(missing("order_events"), poison.len());
+        assert_eq!(missing("outbox"), poison.len());
+    }
+}
+
+#[test]
+fn a_store_that_refuses_everything_stops_the_stream() {
+    let till = Till::new();
+    till.sell(&some(100));
+    refuse(&till, "true", "the column is gone");
+    // And a restart comes to the same end.
+    for _ in 0..2 {
+        let stream = till.start(till.store(), 40);
+        let why = stream.until_stopped();
+        assert!(why.contains("refuses every order"), "{why}");
+        assert!(why.contains("40 in the batch from record 1 on"), "{why}");
+        assert!(why.contains("the column is gone"), "{why}");
+        assert_eq!(stream.letters.page(0, 10).unwrap(), []);
+        assert_eq!(stream.metrics.dead_letters.get(), 0);
+        stream.stop();
+        assert_eq!(till.tables()["orders"].len(), 0);
+    }
+    accept_all(&till);
+    let stream = till.start(till.store(), 40);
+    stream.until_even(&till);
+    stream.stop();
+    assert_eq!(till.tables(), till.whole());
+}
+
+#[test]
+fn an_order_alone_in_its_batch_proves_nothing_but_eleven_do() {
+    let till = Till::new();
+    till.sell(&some(3));
+    refuse(&till, "NEW.user_id <> 'buyer-1'", "no");
+    let stream = till.start(till.store(), 1);
+    stream.until_even(&till);
+    assert_eq!(stream.metrics.dead_letters.get(), 2);
+    // Buyer 2 was the first of these.
+    till.sell(&(3..20).map(ordered).collect::<Vec<_>>());
+    let why = stream.until_stopped();
+    assert!(why.contains("from record 13 on"), "{why}");
+    assert_eq!(stream.metrics.dead_letters.get(), 1 + 10);
+    stream.stop();
+}
+
+#[test]
+fn a_store_that_is_away_meanwhile_is_asked_again() {
+    // Wherever in the sifting the line goes dead, and however often.
+    for every in 2..6 {
+        let till = Till::new();
+        till.sell(&some(20));
+        refuse_buyers(&till, &[3, 4, 19]);
+        let between = Between::new(till.store(), move |call, pass| {
+            if call.nth % every == 0 && call.nth < 60 {
+                return Err(StoreError::Away("nobody at home".into()));
+            }
+            pass()
+        });
+        let stream = till.start(between, 20);
+        stream.until_even(&till);
+        let seqs: Vec<_> = stream.letters.page(0, 10).unwrap();
+        let seqs: Vec<_> = seqs.iter().map(|l| l.seq).collect();
+        assert_eq!(seqs, [4, 5, 20], "every {every}");
+        stream.stop();
+        assert_eq!(till.tables()["orders"].len(), 17);
+    }
+}
+
+#[test]
+fn a_lone_order_whose_mark_cannot_be_moved_is_one_refusal() {
+    let till = Till::new();
+    till.sell(&some(1));
+    refuse(&till, "true", "no");
+    let between = Between::new(till.store(), |call, pass| {
+        let moves = call.from.as_ref().is_some_and(|from| *from != call.to);
+        if moves && call.n_orders == 0 && call.nth < 100 {
+            return Err(StoreError::Away("nobody at home".into()));
+        }
+        pass()
+    });
+    let stream = till.start(between, 20);
+    stream.until_even(&till);
+    assert_eq!(stream.metrics.dead_letters.get(), 1);
+    stream.stop();
+}
+
+/// Runs until the letter is on disk and the mark cannot move past it.
+fn crash_after_burying(till: &Till, n: u16) -> Mark {
+    let between = Between::new(till.store(), |call, pass| {
+        let moves = call.from.as_ref().is_some_and(|from| *from != call.to);
+        if moves && call.n_orders == 0 {
+            return Err(StoreError::Away("the lights went out".into()));
+        }
+        pass()
+    });
+    let stream = till.start(between, usize::from(n));
+    stream.until("cut off", |worker| {
+        matches!(worker.state(), StreamState::Waiting(_))
+    });
+    assert_eq!(stream.letters.count(), 1);
+    stream.stop();
+    let mark = till.store().mark(0).unwrap().unwrap();
+    assert_eq!(mark, Mark::genesis(&till.ledger));
+    mark
+}
+
+#[test]
+fn a_crash_between_letter_and_mark_is_done_again() {
+    let till = Till::new();
+    till.sell(&some(50));
+    refuse_buyers(&till, &[30]);
+    crash_after_burying(&till, 50);
+    let mut till = till.reopen();
+    till.now = T0 + 5_000;
+    let stream = till.start(till.store(), 50);
+    assert_eq!(stream.metrics.dead_letters.get(), 1, "known from the start");
+    stream.until_even(&till);
+    let letters = stream.letters.page(0, 10).unwrap();
+    // The same letter, of the same moment.
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].seq, letters[0].at.0), (31, T0));
+    assert_eq!(stream.metrics.dead_letters.get(), 1);
+    stream.stop();
+    assert_eq!(till.tables()["orders"].len(), 49);
+}
+
+#[test]
+fn a_letter_whose_order_was_taken_after_the_crash_is_gone() {
+    for batch in [50, 7] {
+        let till = Till::new();
+        till.sell(&some(50));
+        refuse_buyers(&till, &[30]);
+        crash_after_burying(&till, 50);
+        accept_all(&till);
+        let till = till.reopen();
+        let stream = till.start(till.store(), batch);
+        stream.until_even(&till);
+        stream.until("without letters", |_| stream.letters.count() == 0);
+        stream.stop();
+        assert_eq!(till.tables(), till.whole());
+        let till = till.reopen();
+        assert_eq!(till.ledger.dead_letters(till::seq(0), 10).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_replay_brings_the_order_and_takes_the_letter_away() {
+    let till = Till::new();
+    till.sell(&some(20));
+    refuse_buyers(&till, &[3, 4]);
+    let stream = till.start(till.store(), 20);
+    stream.until_even(&till);
+    stream.stop();
+
+    // Another run, long after; the stream need not be there.
+    let till = till.reopen();
+    let letters = till.letters(till.store());
+    assert_eq!(letters.count(), 2);
+    assert_eq!(letters.replay(0).unwrap(), Replayed::Missing);
+    assert_eq!(letters.replay(3).unwrap(), Replayed::Missing);
+    assert_eq!(letters.replay(4).unwrap(), Replayed::Refused("no".into()));
+    accept_all(&till);
+    let mark = till.store().mark(0).unwrap();
+    assert_eq!(letters.replay(5).unwrap(), Replayed::Taken);
+    assert_eq!(letters.replay(5).unwrap(), Replayed::Missing);
+    assert_eq!(letters.count(), 1);
+    assert_eq!(letters.replay(4).unwrap(), Replayed::Taken);
+    assert_eq!(till.store().mark(0).unwrap(), mark);
+    drop(letters);
+    assert_eq!(till.tables(), till.whole());
+    let till = till.reopen();
+    assert_eq!(till.letters(till.store()).count(), 0);
+}
+
+#[test]
+fn a_replay_that_is_refused_again_keeps_the_letter_with_the_new_reason() {
+    let mut till = Till::new();
+    till.sell(&some(20));
+    refuse_buyers(&till, &[3]);
+    let stream = till.start(till.store(), 20);
+    stream.until_even(&till);
+    stream.stop();
+    refuse(&till, "NEW.user_id = 'buyer-3'", "still no");
+    till.now = T0 + 9_000;
+    let letters = till.letters(till.store());
+    let again = letters.replay(4).unwrap();
+    assert_eq!(again, Replayed::Refused("still no".into()));
+    drop(letters);
+    let till = till.reopen();
+    let kept = till.letters(till.store()).page(0, 10).unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0].why.as_str(), kept[0].at.0), ("still no", T0));
+    assert_eq!(kept[0].order, ordered(3));
+}
+
+#[test]
+fn a_later_version_flows_while_the_older_is_dead() {
+    let till = Till::new();
+    let paid = life(ordered(3), &[OrderEvent::PaymentApplied]);
+    till.sell(&some(10));
+    till.sell(&paid[1..]);
+    let first = paid[0].version.0;
+    let of_first = format!("NEW.user_id = 'buyer-3' AND NEW.version = {first}");
+    refuse(&till, &of_first, "not the first");
+    let stream = till.start(till.store(), 20);
+    stream.until_even(&till);
+    stream.stop();
+    let whole = till.whole();
+    let there = till.tables();
+    assert_eq!(there["orders"], whole["orders"]);
+    assert_eq!(there["order_events"].len() + 1, whole["order_events"].len());
+
+    // What is refused is the old snapshot, and nobody needs that one any more.
+    let letters = till.letters(till.store());
+    assert_eq!(letters.replay(4).unwrap(), Replayed::Taken);
+    assert_eq!(till.tables(), whole);
+}
+
+#[test]
+fn a_replay_brings_the_order_as_it_is_now() {
+    use OrderEvent::{Granted, PaymentApplied};
+    let till = Till::new();
+    let delivered = life(ordered(3), &[PaymentApplied, Granted]);
+    till.sell(&some(10));
+    till.sell(&delivered[1..]);
+    refuse_buyers(&till, &[3]);
+    let stream = till.start(till.store(), 20);
+    stream.until_even(&till);
+    stream.stop();
+    accept_all(&till);
+    let letters = till.letters(till.store());
+    assert_eq!(letters.count(), 3);
+    // The oldest first: readers see the newest state at once, never a step back.
+    assert_eq!(letters.replay(4).unwrap(), Replayed::Taken);
+    assert_eq!(till.tables()["orders"], till.whole()["orders"]);
+    for seq in [11, 12] {
+        assert_eq!(letters.replay(seq).unwrap(), Replayed::Taken);
+    }
+    assert_eq!(letters.count(), 0);
+    assert_eq!(till.tables(), till.whole());
+}
+
+#[test]
+fn a_replay_and_a_moving_mark_do_not_disturb_each_other() {
+    let till = Till::new();
+    till.sell(&some(10));
+    refuse_buyers(&till, &[3]);
+    let stream = till.start(till.store(), 10);
+    stream.until_even(&till);
+    accept_all(&till);
+    // The stream goes on just before the replay's own write, twice.
+    let n = Arc::new(AtomicUsize::new(0));
+    let (ledger, store) = (till.ledger.clone(), till.store());
+    let counted = Arc::clone(&n);
+    let more = till.more(10..12);
+    let between = Between::new(till.store(), move |call, pass| {
+        if counted.fetch_add(1, Ordering::SeqCst) < 2 {
+            more();
+            let tip = ledger.tip().seq;
+            while store.mark(0).unwrap().map(|m| m.seq) != Some(tip) {
+                std::thread::yield_now();
+            }
+            assert!(matches!(pass()?, Put::MarkMoved(_)), "{:?}", call.nth);
+            return Ok(Put::MarkMoved(store.mark(0)?));
+        }
+        pass()
+    });
+    let letters = till.letters(between);
+    assert_eq!(letters.replay(4).unwrap(), Replayed::Taken);
+    assert_eq!(n.load(Ordering::SeqCst), 3);
+    drop(letters);
+    stream.until_even(&till);
+    stream.stop();
+    assert_eq!(till.tables(), till.whole());
+}

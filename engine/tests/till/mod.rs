@@ -1,0 +1,408 @@
+//! A ledger with orders in it, a SQLite store beside it, and the stream between.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use floodgate_engine::domain::codec::encode_order;
+use floodgate_engine::domain::ids::{
+    BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleId, SaleNo, SkuId, UserId,
+};
+use floodgate_engine::domain::money::{Cents, Currency};
+use floodgate_engine::domain::order::{Item, Items, Order, OrderEvent, OrderState, Version};
+use floodgate_engine::domain::time::{Clock, UnixMs};
+use floodgate_engine::stream::{
+    Batch, Letters, Mark, OrderStore, Put, SqliteStore, StockCount, StoreError, StoredPage,
+    StreamMetrics, StreamState, StreamWorker, WorkerConfig, rows_of,
+};
+use floodgate_ledger::{Draft, Group, Kind, Ledger, LedgerConfig, Seq};
+
+pub const T0: u64 = 1_794_355_200_000;
+
+pub fn seq(n: u64) -> Seq {
+    Seq(n)
+}
+
+/// The first version of buyer `n`'s order.
+pub fn ordered(n: u16) -> Order {
+    let sale = SaleId::parse("tea").unwrap();
+    let mut items = Items::new();
+    items.push(Item {
+        sku: SkuId::parse("tea").unwrap(),
+        quantity: 1 + u32::from(n % 4),
+        price: Cents(1_999),
+    });
+    let until = UnixMs(T0 + 900_000);
+    Order {
+        id: OrderId::from_parts(OrderIdParts {
+            ms: T0 + u64::from(n),
+            bucket: BucketNo(n % 64),
+            sale: SaleNo(7),
+            node: NodeNo(1),
+            counter: n,
+            random: 0,
+        }),
+        user: UserId::parse(&format!("buyer-{n}")).unwrap(),
+        key: IdemKey::parse(&format!("key_{n}")).unwrap(),
+        fingerprint: Fingerprint::of(&sale, items.iter().map(|i| (&i.sku, i.quantity))),
+        sale,
+        items,
+        currency: Currency::parse("EUR").unwrap(),
+        state: OrderState::PendingPayment {
+            until,
+            grace_used: false,
+        },
+        version: Version::first(1),
+        created_at: UnixMs(T0 + u64::from(n)),
+        updated_at: UnixMs(T0 + u64::from(n)),
+        pay_deadline: until,
+        device: None,
+    }
+}
+
+pub fn life(first: Order, events: &[OrderEvent]) -> Vec<Order> {
+    let mut versions = vec![first];
+    for event in events {
+        let last = versions.last().unwrap();
+        let now = UnixMs(last.updated_at.0 + 1_000);
+        let (next, _) = last.step(*event, 1, now).unwrap().unwrap();
+        versions.push(next);
+    }
+    versions
+}
+
+fn draft(order: &Order) -> Draft {
+    Draft {
+        kind: Kind(1),
+        group: Bytes::copy_from_slice(order.sale.as_bytes()),
+        id: Bytes::copy_from_slice(order.id.as_bytes()),
+        version: order.version.0,
+        live: order.state.is_live(),
+        owner: Some(Bytes::copy_from_slice(order.user.as_bytes())),
+        uniques: Vec::new(),
+        at_ms: order.updated_at.0,
+        body: encode_order(order).into(),
+    }
+}
+
+struct ClockAt(u64);
+
+impl Clock for ClockAt {
+    fn now(&self) -> UnixMs {
+        UnixMs(self.0)
+    }
+}
+
+pub type Tables = BTreeMap<String, Vec<String>>;
+
+pub struct Till {
+    folder: tempfile::TempDir,
+    pub ledger: Ledger,
+    /// What the clock says from the next start on.
+    pub now: u64,
+}
+
+fn open_ledger(folder: &Path) -> Ledger {
+    let mut config = LedgerConfig::new(folder.join("ledger"));
+    config.memtable_bytes = 4 << 20;
+    Ledger::open(config).unwrap()
+}
+
+fn append(ledger: &Ledger, orders: &[Order]) {
+    let group = Group {
+        drafts: orders.iter().map(draft).collect(),
+        meta: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async { ledger.append(group).await.unwrap().await.unwrap() });
+}
+
+impl Till {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = open_ledger(folder.path());
+        let till = Self {
+            folder,
+            ledger,
+            now: T0,
+        };
+        till.store(); // So that there are tables to meddle with.
+        till
+    }
+
+    /// As after a restart: the same folder, another run.
+    pub fn reopen(self) -> Self {
+        let Self {
+            folder,
+            ledger,
+            now,
+        } = self;
+        ledger.close();
+        let ledger = open_ledger(folder.path());
+        Self {
+            folder,
+            ledger,
+            now,
+        }
+    }
+
+    /// Durable when it returns.
+    pub fn sell(&self, orders: &[Order]) {
+        for part in orders.chunks(50) {
+            append(&self.ledger, part);
+        }
+    }
+
+    /// Sells to one of these buyers at every call.
+    pub fn more(&self, buyers: std::ops::Range<u16>) -> impl Fn() + Send + Sync + 'static {
+        let ledger = self.ledger.clone();
+        let n = AtomicUsize::new(0);
+        move || {
+            let nth = n.fetch_add(1, Ordering::SeqCst);
+            let buyer = buyers.clone().nth(nth).unwrap();
+            // A thread of its own: the caller may stand inside a runtime.
+            std::thread::scope(|s| {
+                s.spawn(|| append(&ledger, &[ordered(buyer)]));
+            });
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("orders.db")
+    }
+
+    pub fn store(&self) -> Arc<dyn OrderStore> {
+        Arc::new(SqliteStore::open(&self.file()).unwrap())
+    }
+
+    pub fn meddle(&self, sql: &str) {
+        let db = rusqlite::Connection::open(self.file()).unwrap();
+        db.execute_batch(sql).unwrap();
+    }
+
+    pub fn tables(&self) -> Tables {
+        tables(&self.file())
+    }
+
+    /// The tables of a store that takes everything in one go.
+    pub fn whole(&self) -> Tables {
+        let file = self.folder.path().join("calm.db");
+        let _ = std::fs::remove_file(&file);
+        let records = self.ledger.tail(Seq(1), usize::MAX, usize::MAX).unwrap();
+        let batch = Batch {
+            orders: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
+            ..Batch::default()
+        };
+        let calm = SqliteStore::open(&file).unwrap();
+        calm.put(0, &batch, None, &self.tip()).unwrap();
+        drop(calm);
+        tables(&file)
+    }
+
+    pub fn tip(&self) -> Mark {
+        let tip = self.ledger.tip();
+        Mark {
+            ledger: self.ledger.id(),
+            seq: tip.seq,
+            hash: tip.hash,
+        }
+    }
+
+    fn letters_with(&self, store: Arc<dyn OrderStore>, metrics: &StreamMetrics) -> Letters {
+        let clock = Arc::new(ClockAt(self.now));
+        let gauge = metrics.dead_letters.clone();
+        Letters::open(self.ledger.clone(), store, 0, clock, gauge).unwrap()
+    }
+
+    pub fn letters(&self, store: Arc<dyn OrderStore>) -> Letters {
+        self.letters_with(store, &metrics())
+    }
+
+    pub fn start(&self, store: Arc<dyn OrderStore>, batch: usize) -> Stream {
+        let config = WorkerConfig {
+            batch_records_max: batch,
+            idle_wait: Duration::from_millis(1),
+            retry_min: Duration::from_millis(1),
+            retry_max: Duration::from_millis(4),
+            ..WorkerConfig::default()
+        };
+        let metrics = metrics();
+        let letters = Arc::new(self.letters_with(Arc::clone(&store), &metrics));
+        let worker = StreamWorker::start(
+            self.ledger.clone(),
+            store,
+            Arc::clone(&letters),
+            config,
+            metrics.clone(),
+        )
+        .unwrap();
+        Stream {
+            worker,
+            letters,
+            metrics,
+        }
+    }
+}
+
+fn metrics() -> StreamMetrics {
+    StreamMetrics::register(&prometheus::Registry::new()).unwrap()
+}
+
+fn tables(file: &Path) -> Tables {
+    let names = [
+        "orders",
+        "order_items",
+        "order_events",
+        "outbox",
+        "stream_marks",
+    ];
+    let db = rusqlite::Connection::open(file).unwrap();
+    let rows = |name: &str| -> Vec<String> {
+        let mut select = db.prepare(&format!("SELECT * FROM {name}")).unwrap();
+        let n = select.column_count();
+        let mut rows: Vec<String> = select
+            .query_map([], |row| {
+                (0..n)
+                    .map(|i| row.get(i))
+                    .collect::<Result<Vec<rusqlite::types::Value>, _>>()
+            })
+            .unwrap()
+            .map(|row| format!("{:?}", row.unwrap()))
+            .collect();
+        rows.sort();
+        rows
+    };
+    names.map(|name| (name.to_owned(), rows(name))).into()
+}
+
+pub struct Stream {
+    pub worker: StreamWorker,
+    pub letters: Arc<Letters>,
+    pub metrics: StreamMetrics,
+}
+
+impl Stream {
+    /// Lets go of the ledger as well.
+    pub fn stop(self) {
+        self.worker.stop();
+    }
+
+    /// Looks again and again until it is so; gives up in the end.
+    pub fn until(&self, what: &str, mut so: impl FnMut(&StreamWorker) -> bool) {
+        for _ in 0..15_000 {
+            if so(&self.worker) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        panic!("never {what}: {:?}", self.worker.state());
+    }
+
+    pub fn until_even(&self, till: &Till) {
+        self.until("even with the ledger", |worker| {
+            if let StreamState::Stopped(why) = worker.state() {
+                panic!("stopped: {why}");
+            }
+            worker.mark() == Some(till.tip())
+        });
+        self.until("running", |worker| worker.state() == StreamState::Running);
+    }
+
+    pub fn until_stopped(&self) -> String {
+        let mut why = String::new();
+        self.until("stopped", |worker| match worker.state() {
+            StreamState::Stopped(reason) => {
+                why = reason;
+                true
+            }
+            StreamState::Running | StreamState::Waiting(_) => false,
+        });
+        why
+    }
+}
+
+pub struct PutCall {
+    /// Counted from 1.
+    pub nth: usize,
+    pub n_orders: usize,
+    pub from: Option<Mark>,
+    pub to: Mark,
+}
+
+type OnPut = Box<
+    dyn Fn(&PutCall, &dyn Fn() -> Result<Put, StoreError>) -> Result<Put, StoreError> + Send + Sync,
+>;
+
+/// Stands between the stream and the store, and makes trouble.
+pub struct Between {
+    store: Arc<dyn OrderStore>,
+    on_put: OnPut,
+    pub n_puts: AtomicUsize,
+}
+
+impl Between {
+    pub fn new(
+        store: Arc<dyn OrderStore>,
+        on_put: impl Fn(&PutCall, &dyn Fn() -> Result<Put, StoreError>) -> Result<Put, StoreError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            on_put: Box::new(on_put),
+            n_puts: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl OrderStore for Between {
+    fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
+        self.store.mark(node)
+    }
+
+    fn put(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+    ) -> Result<Put, StoreError> {
+        let call = PutCall {
+            nth: self.n_puts.fetch_add(1, Ordering::SeqCst) + 1,
+            n_orders: batch.orders.len(),
+            from: from.cloned(),
+            to: to.clone(),
+        };
+        (self.on_put)(&call, &|| self.store.put(node, batch, from, to))
+    }
+
+    fn orders_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<StoredPage, StoreError> {
+        self.store.orders_page(node, sale, after, limit)
+    }
+
+    fn stock_counts(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        without: &BTreeSet<OrderId>,
+    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
+        self.store.stock_counts(node, sale, without)
+    }
+}

@@ -1,7 +1,7 @@
 //! Processes under test: started on free ports in temporary folders, stopped by id.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -13,6 +13,20 @@ pub struct Server {
     _folder: Option<TempDir>,
 }
 
+/// The engine's binary, which is built beside this one.
+pub fn binary() -> Result<PathBuf, String> {
+    let me = std::env::current_exe().map_err(|e| format!("find this program: {e}"))?;
+    Ok(me.with_file_name("floodgate"))
+}
+
+/// A folder that goes away with its value, on the disk of `parent`: a temporary
+/// folder of the system may lie in memory, where an fsync costs nothing.
+pub fn scratch(parent: &Path) -> Result<TempDir, String> {
+    std::fs::create_dir_all(parent)
+        .and_then(|()| tempfile::tempdir_in(parent))
+        .map_err(|e| format!("make a folder in {}: {e}", parent.display()))
+}
+
 impl Server {
     /// Starts a command and reads the addresses from its first line.
     pub fn start(mut command: Command, folder: Option<TempDir>) -> Result<Self, String> {
@@ -22,34 +36,57 @@ impl Server {
             .spawn()
             .map_err(|e| format!("start {:?}: {e}", command.get_program()))?;
         let stdout = child.stdout.take().ok_or("the child has no output")?;
+        let mut server = Self {
+            child,
+            urls: Vec::new(),
+            _folder: folder,
+        };
         let mut line = String::new();
         BufReader::new(stdout)
             .read_line(&mut line)
             .map_err(|e| format!("read the first line: {e}"))?;
-        let urls: Vec<String> = line
+        server.urls = line
             .split_whitespace()
             .filter(|word| word.starts_with("http://"))
             .map(ToOwned::to_owned)
             .collect();
-        if urls.is_empty() {
-            let _ = child.kill();
+        if server.urls.is_empty() {
             return Err(format!(
                 "{:?} did not say where it listens: {line:?}",
                 command.get_program()
             ));
         }
-        Ok(Self {
-            child,
-            urls,
-            _folder: folder,
-        })
+        Ok(server)
     }
 
-    /// The engine with one sale of `units` units, and no limit that buyers would meet.
-    pub fn engine(binary: &Path, units: u32) -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|e| format!("make a folder: {e}"))?;
-        let config = format!(
-            r#"
+    /// The engine with one sale of `units` units, in a folder of its own under `parent`.
+    pub fn engine(parent: &Path, units: u32) -> Result<Self, String> {
+        let folder = scratch(parent)?;
+        let command = engine_command(folder.path(), units)?;
+        Self::start(command, Some(folder))
+    }
+
+    /// The same engine in a folder that outlives it.
+    pub fn engine_in(folder: &Path, units: u32) -> Result<Self, String> {
+        Self::start(engine_command(folder, units)?, None)
+    }
+
+    pub fn public(&self) -> &str {
+        &self.urls[0]
+    }
+
+    pub fn admin(&self) -> Result<&str, String> {
+        self.urls
+            .get(1)
+            .map(String::as_str)
+            .ok_or_else(|| "the engine named no admin address".into())
+    }
+}
+
+/// No limit that buyers would meet, and pay windows that end after the run.
+fn engine_command(folder: &Path, units: u32) -> Result<Command, String> {
+    let config = format!(
+        r#"
 [auth]
 mode = "demo"
 [[sales]]
@@ -61,25 +98,24 @@ unitsPerUser = 1
 skus = [{{ id = "unit", name = "unit", priceCent = 100, currency = "EUR", units = {units} }}]
 admission = {{ rate = 10000000, burst = 10000000, queueMax = 0, waitMs = 0 }}
 "#
-        );
-        let file = folder.path().join("bench.toml");
-        std::fs::write(&file, config).map_err(|e| format!("write {}: {e}", file.display()))?;
-        let mut command = Command::new(binary);
-        command
-            .args([
-                "serve",
-                "--http-listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--config",
-            ])
-            .arg(&file)
-            .arg("--data-dir")
-            .arg(folder.path().join("data"))
-            .env("RUST_LOG", "warn");
-        Self::start(command, Some(folder))
-    }
+    );
+    let file = folder.join("bench.toml");
+    std::fs::write(&file, config).map_err(|e| format!("write {}: {e}", file.display()))?;
+    let mut command = Command::new(binary()?);
+    command
+        .args([
+            "serve",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--config",
+        ])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .env("RUST_LOG", "warn");
+    Ok(command)
 }
 
 impl Drop for Server {

@@ -11,4 +11,5 @@ pub mod echo;
 pub mod engine;
 pub mod peer;
 
+pub mod components;
 pub mod ratios;

@@ -1,12 +1,12 @@
 //! `floodgate-bench`: measures, prints a table, writes `report.json`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use floodgate_bench::report::Report;
 use floodgate_bench::shoot::Shot;
-use floodgate_bench::{echo, ratios};
+use floodgate_bench::{components, echo, ratios};
 
 /// The engine's own, so that parts measured in this process run as they do there.
 #[global_allocator]
@@ -22,6 +22,9 @@ struct Cli {
     command: Option<Job>,
     #[command(flatten)]
     all: All,
+    /// Where report.json goes, and what is written while measuring
+    #[arg(long, global = true, default_value = "target/bench")]
+    out: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -41,16 +44,19 @@ struct All {
     seconds: f64,
     #[arg(long, default_value_t = 256)]
     connections: usize,
-    /// Where report.json goes, and what is written while measuring
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
+    /// Measure the parts of a purchase as well, each alone
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    components: bool,
+    /// Rounds of the parts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    component_rounds: u16,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Job::Echo) => be_the_echo(),
-        None => measure(&cli.all),
+        None => measure(&cli.all, &cli.out),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,7 +75,7 @@ fn be_the_echo() -> Result<(), String> {
         .map_err(|e| format!("echo: {e}"))
 }
 
-fn measure(args: &All) -> Result<(), String> {
+fn measure(args: &All, out: &Path) -> Result<(), String> {
     let mut report = Report::default();
     let shot = Shot {
         connections: args.connections,
@@ -77,7 +83,14 @@ fn measure(args: &All) -> Result<(), String> {
         warmup_seconds: 1.0,
         rate: None,
     };
-    ratios::measure(usize::from(args.rounds), shot, &args.out, &mut report)?;
+    ratios::measure(usize::from(args.rounds), shot, out, &mut report)?;
+    let parts = if args.components {
+        components::measure(usize::from(args.component_rounds), out, &mut report)
+    } else {
+        Ok(())
+    };
+    // What was measured is told, even if a part failed after it.
     report.print();
-    report.write(&args.out, false)
+    report.write(out, false)?;
+    parts
 }

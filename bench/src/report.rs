@@ -68,7 +68,7 @@ impl Report {
         println!("{:<36} {:>12} {:>12} {:>12}", "", "median", "min", "max");
         for (name, values) in &self.figures {
             let s = Spread::of(values);
-            let digits = digits(name);
+            let digits = digits(values);
             println!(
                 "{name:<36} {:>12.digits$} {:>12.digits$} {:>12.digits$}",
                 s.median, s.min, s.max
@@ -104,9 +104,9 @@ impl Report {
     }
 }
 
-/// Whole numbers for what is counted in thousands, enough digits for the rest.
-fn digits(name: &str) -> usize {
-    if name.ends_with("_rps") || name.contains("_per_s_") || name.ends_with("_per_s") {
+/// Counts and thousands without a fraction, three digits for the rest.
+fn digits(values: &[f64]) -> usize {
+    if values.iter().all(|v| v.fract() == 0.0 || *v >= 1_000.0) {
         0
     } else {
         3

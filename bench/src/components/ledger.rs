@@ -1,0 +1,116 @@
+//! How many records does one fsync carry, and what does an idle append cost?
+//!
+//! Per batch size: groups of that many 400-byte orders, with room in the queue
+//! for more, so that the next gather while one is on its way. Afterwards every
+//! record is counted.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use floodgate_ledger::{BatchLimits, Draft, Group, Kind, Ledger, LedgerConfig};
+
+use super::{Figures, at_share_ms};
+use crate::engine::scratch;
+use crate::shoot;
+
+const BODY: &[u8] = &[0x5a; 400];
+const GROUPS_UNDER_WAY: usize = 3;
+
+pub fn by_batch(run: Duration, out: &Path) -> Result<Figures, String> {
+    [64, 256, 1_024]
+        .into_iter()
+        .map(|batch| {
+            let folder = scratch(out)?;
+            let rate = shoot::run(records_per_s(folder.path(), batch, run))??;
+            Ok((format!("ledger_records_per_s_{batch}"), rate))
+        })
+        .collect()
+}
+
+/// One record after another on a ledger that has nothing else to do.
+pub fn idle(n: usize, out: &Path) -> Result<Figures, String> {
+    let folder = scratch(out)?;
+    let mut took = shoot::run(async {
+        let ledger = Ledger::open(LedgerConfig::new(folder.path())).map_err(|e| e.to_string())?;
+        let mut took = Vec::with_capacity(n);
+        let mut next = 0;
+        for _ in 0..n {
+            let group = Group::one(draft(&mut next));
+            let started = Instant::now();
+            let receipt = ledger.append(group).await.map_err(|e| e.to_string())?;
+            receipt.await.map_err(|e| e.to_string())?;
+            took.push(started.elapsed());
+        }
+        Ok::<_, String>(took)
+    })??;
+    Ok(vec![
+        (
+            "ledger_idle_append_p50_ms".into(),
+            at_share_ms(&mut took, 0.5),
+        ),
+        (
+            "ledger_idle_append_p99_ms".into(),
+            at_share_ms(&mut took, 0.99),
+        ),
+    ])
+}
+
+async fn records_per_s(path: &Path, batch: usize, run: Duration) -> Result<f64, String> {
+    let config = LedgerConfig {
+        batch: BatchLimits {
+            records_max: batch,
+            ..BatchLimits::default()
+        },
+        queue_records_max: 4 * batch,
+        ..LedgerConfig::new(path)
+    };
+    let ledger = Ledger::open(config).map_err(|e| e.to_string())?;
+    let mut under_way = VecDeque::new();
+    let mut next = 0;
+    let started = Instant::now();
+    while started.elapsed() < run || !under_way.is_empty() {
+        if started.elapsed() < run && under_way.len() < GROUPS_UNDER_WAY {
+            let group = Group {
+                drafts: (0..batch).map(|_| draft(&mut next)).collect(),
+                meta: Vec::new(),
+            };
+            under_way.push_back(ledger.append(group).await.map_err(|e| e.to_string())?);
+        } else if let Some(receipt) = under_way.pop_front() {
+            receipt.await.map_err(|e| e.to_string())?;
+        }
+    }
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52 records")]
+    let rate = next as f64 / started.elapsed().as_secs_f64();
+    let counted = ledger.entities(None, None, false).count() as u64;
+    if ledger.tip().seq.0 == next && counted == next {
+        Ok(rate)
+    } else {
+        Err(format!(
+            "{next} records were committed, {counted} are there"
+        ))
+    }
+}
+
+/// Ids like the engine's: time first, then what is spread.
+fn draft(next: &mut u64) -> Draft {
+    *next += 1;
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&(*next / 100).to_be_bytes());
+    id[8..].copy_from_slice(&next.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    Draft {
+        kind: Kind(1),
+        group: Bytes::from_static(b"spring-2026"),
+        id: Bytes::copy_from_slice(&id),
+        version: 1,
+        live: true,
+        owner: Some(Bytes::from(format!(
+            "user-{}",
+            next.wrapping_mul(0x2545_f491_4f6c_dd1d) % 10_000_000
+        ))),
+        uniques: Vec::new(),
+        at_ms: 1_764_000_000_000,
+        body: Bytes::from_static(BODY),
+    }
+}

@@ -12,4 +12,5 @@ pub mod engine;
 pub mod peer;
 
 pub mod components;
+pub mod rate;
 pub mod ratios;

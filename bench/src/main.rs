@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use floodgate_bench::rate::{self, Rate};
 use floodgate_bench::report::Report;
 use floodgate_bench::shoot::Shot;
 use floodgate_bench::{components, echo, ratios};
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Job {
+    /// An open model: sends at a fixed rate, few win, the rest hear "sold out"
+    Rate(Pace),
     /// Internal: be the echo server
     #[command(hide = true)]
     Echo,
@@ -52,10 +55,25 @@ struct All {
     component_rounds: u16,
 }
 
+#[derive(Args)]
+struct Pace {
+    /// Sends a second
+    #[arg(long, default_value_t = 80_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    #[arg(long, default_value_t = 512)]
+    connections: usize,
+    /// Units on sale; as many buyers win
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    units: u32,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Job::Echo) => be_the_echo(),
+        Some(Job::Rate(pace)) => keep_pace(&pace, &cli.out),
         None => measure(&cli.all, &cli.out),
     };
     match outcome {
@@ -93,4 +111,18 @@ fn measure(args: &All, out: &Path) -> Result<(), String> {
     report.print();
     report.write(out, false)?;
     parts
+}
+
+/// Its figures go beside those of `make bench`.
+fn keep_pace(args: &Pace, out: &Path) -> Result<(), String> {
+    let mut report = Report::default();
+    let ask = Rate {
+        rate: args.rate,
+        seconds: args.seconds,
+        connections: args.connections,
+        units: args.units,
+    };
+    rate::measure(&ask, out, &mut report)?;
+    report.print();
+    report.write(out, true)
 }

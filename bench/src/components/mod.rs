@@ -64,8 +64,9 @@ const READY_ORDERS: u32 = 1_000_000;
 pub fn in_process(sizes: &Sizes, out: &Path) -> Result<Figures, String> {
     let mut figures = stock::by_batch(sizes.stock_orders)?;
     figures.extend(stock::by_orders_held(sizes.stock_held)?);
-    figures.extend(ledger::by_batch(sizes.ledger_run, out)?);
+    // Idle first: a folder full of records that goes away keeps the disk busy.
     figures.extend(ledger::idle(sizes.ledger_idle_appends, out)?);
+    figures.extend(ledger::by_batch(sizes.ledger_run, out)?);
     figures.extend(admission::decisions(sizes.admissions)?);
     figures.extend(stream::to_sqlite(sizes.stream_orders, out)?);
     Ok(figures)

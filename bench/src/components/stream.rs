@@ -2,13 +2,15 @@
 //!
 //! The engine's own worker on a ledger that is full already, so it never yields.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use floodgate_engine::domain::ids::SaleId;
+use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    OrderStore, SqliteStore, StreamMetrics, StreamState, StreamWorker, WorkerConfig,
+    Letters, OrderStore, SqliteStore, StreamMetrics, StreamState, StreamWorker, WorkerConfig,
 };
 use floodgate_ledger::{Ledger, LedgerConfig};
 
@@ -19,20 +21,39 @@ use crate::shoot;
 /// Longer than any disk takes for so few orders.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// The time of a dead letter, and there is none here.
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> UnixMs {
+        UnixMs(0)
+    }
+}
+
 pub fn to_sqlite(n: u32, out: &Path) -> Result<Figures, String> {
     let folder = scratch(out)?;
     let ledger = LedgerConfig::new(folder.path().join("ledger"));
     let ledger = Ledger::open(ledger).map_err(|e| e.to_string())?;
     shoot::run(orders::fill(&ledger, n))??;
     let store = SqliteStore::open(&folder.path().join("orders.sqlite"));
-    let store = Arc::new(store.map_err(|e| e.to_string())?);
+    let store: Arc<dyn OrderStore> = Arc::new(store.map_err(|e| e.to_string())?);
     let metrics =
         StreamMetrics::register(&prometheus::Registry::new()).map_err(|e| e.to_string())?;
+
+    let letters = Letters::open(
+        ledger.clone(),
+        Arc::clone(&store),
+        0,
+        Arc::new(Stopped),
+        metrics.dead_letters.clone(),
+    )
+    .map_err(|e| e.to_string())?;
 
     let started = Instant::now();
     let worker = StreamWorker::start(
         ledger.clone(),
-        Arc::clone(&store) as Arc<dyn OrderStore>,
+        Arc::clone(&store),
+        Arc::new(letters),
         WorkerConfig::default(),
         metrics,
     )
@@ -52,7 +73,7 @@ pub fn to_sqlite(n: u32, out: &Path) -> Result<Figures, String> {
 
 fn check(store: &dyn OrderStore, sale: &SaleId, n: u32) -> Result<(), String> {
     let (counts, _) = store
-        .stock_counts(0, sale)
+        .stock_counts(0, sale, &BTreeSet::new())
         .map_err(|e| format!("count what arrived: {e}"))?;
     let arrived: u64 = counts.iter().map(|c| c.held).sum();
     if arrived == u64::from(n) {

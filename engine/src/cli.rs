@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check` and `dead-letters`. Flags and variables are gathered here and
+//! The command line: `serve`, `check`, `ledger` and `dead-letters`. Flags and variables are gathered here and
 //! nowhere else; what they say is judged by `config/`.
 
 mod dead_letters;
@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app;
 use crate::config::{Config, Given, Overrides};
+use crate::ledger_cli::{self, LedgerCommand};
 
 #[derive(Parser)]
 #[command(
@@ -31,6 +32,9 @@ enum Command {
     /// What the order store of a running engine refuses: see it, try it again
     #[command(subcommand)]
     DeadLetters(dead_letters::Ask),
+    /// Look into a ledger; nothing is written, and an engine may be running on it
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
 }
 
 // No flag takes a secret: every user of the machine sees the flags of a process.
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Serve(args) => args.config().and_then(serve),
         Command::DeadLetters(ask) => dead_letters::run(ask),
+        Command::Ledger(command) => ledger_cli::run(command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

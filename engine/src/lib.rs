@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod ledger_cli;
 pub mod reconcile;
 pub mod sale;
 pub mod stock;

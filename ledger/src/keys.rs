@@ -6,7 +6,7 @@ use crate::frame::{self, EntityKey, FrameError};
 use crate::record::{ChainHash, EntityRef, Kind, Seq, Tip};
 
 /// The whole layout's version, in meta.
-pub(crate) const LEDGER_FORMAT: u32 = 1;
+pub const LEDGER_FORMAT: u32 = 1;
 
 // The ledger's own meta keys start with 0, the caller's with 1: they cannot meet.
 pub(crate) const META_FORMAT: &[u8] = b"\0format";

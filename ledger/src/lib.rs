@@ -34,6 +34,7 @@ pub use batch::BatchLimits;
 pub use config::LedgerConfig;
 pub use device::{Device, DeviceError, Table, Write};
 pub use error::{AppendError, CommitError, Damage, DraftError, Failure, OpenError, ReadError};
+pub use keys::LEDGER_FORMAT;
 pub use ledger::{Ledger, Receipt};
 pub use metrics::LedgerMetrics;
 pub use open::Identity;

@@ -14,6 +14,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
 use crate::config::{AdminToken, Config};
+use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
 use crate::domain::time::{Clock, UnixMs};
 use crate::http::{self, Admin, HttpMetrics, Listener, Public};
@@ -130,6 +131,15 @@ pub async fn run(
     )
     .map_err(|e| e.to_string())?;
     let letters = Arc::new(letters);
+    let disk = DiskWatch::start(
+        &config.data_dir,
+        config.low_water_bytes,
+        Arc::clone(&selling),
+        &registry,
+    )
+    .map_err(text)?;
+    let watching = tokio::spawn(disk.run());
+
     let stream = StreamWorker::start(
         ledger.clone(),
         Arc::clone(&store),
@@ -201,6 +211,7 @@ pub async fn run(
     let _ = stop_http.send(true);
     let _ = serving.await;
     reconciling.abort();
+    watching.abort();
     lease.abort();
     selling.stop().await;
     let _ = stop_admin.send(true);

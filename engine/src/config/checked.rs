@@ -15,6 +15,8 @@ pub struct Config {
     pub shards: usize,
     pub batch_records_max: usize,
     pub queue_records_max: usize,
+    /// Sales pause while the data folder has less free than this; 0: never.
+    pub low_water_bytes: u64,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
     pub answer_max: Duration,
@@ -144,6 +146,7 @@ impl Checker<'_> {
             shards: raw.stock.shards as usize,
             batch_records_max: raw.ledger.batch_records_max as usize,
             queue_records_max: raw.ledger.queue_records_max as usize,
+            low_water_bytes: u64::from(raw.ledger.low_water_mb) << 20,
             under_way_max: raw.limits.under_way_max,
             answer_max: Duration::from_millis(u64::from(raw.limits.answer_ms)),
             reconcile_every: seconds(raw.limits.reconcile_seconds),

@@ -90,6 +90,8 @@ impl Default for RawStock {
 pub struct RawLedger {
     pub batch_records_max: u32,
     pub queue_records_max: u32,
+    /// 0: off.
+    pub low_water_mb: u32,
 }
 
 impl Default for RawLedger {
@@ -97,6 +99,7 @@ impl Default for RawLedger {
         Self {
             batch_records_max: 4_096,
             queue_records_max: 16_384,
+            low_water_mb: 512,
         }
     }
 }

@@ -52,6 +52,7 @@ const FILE: &[Key] = &[
         Table(&[
             ("batch_records_max", Number(512..=65_536)),
             ("queue_records_max", Number(1_024..=1_048_576)),
+            ("low_water_mb", Number(0..=1_000_000_000)),
         ]),
     ),
     (

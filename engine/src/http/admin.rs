@@ -64,11 +64,21 @@ fn differences(fields: Vec<String>) -> String {
 }
 
 impl Admin {
+    /// In a task of its own: what an operator began is finished, though the operator
+    /// hangs up. A sale that is durable and not open would be nobody's.
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Body> {
+        let answered = tokio::spawn(self.answer(request, peer)).await;
+        answered.unwrap_or_else(|error| {
+            tracing::error!(%error, "an admin call");
+            Reply::empty(StatusCode::INTERNAL_SERVER_ERROR).response
+        })
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let (head, body) = request.into_parts();
         let call = Call { head, peer };
         let answer = self.route(&call, Unread::new(body, BODY)).await;

@@ -51,6 +51,12 @@ impl Admin {
             0 => {}
             n => lines.push(format!("dead letters: {n} wait for a replay")),
         }
+        if self.selling.is_disk_low() {
+            ready = false;
+            lines.push(
+                "disk: low, less is free than ledger.low_water_mb: all sales are paused".to_owned(),
+            );
+        }
         for live in self.selling.sales().values() {
             if live.is_broken() {
                 ready = false;

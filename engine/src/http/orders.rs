@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, LOCATION};
@@ -66,6 +67,9 @@ fn located(status: StatusCode, order: &Order) -> Reply {
     one(status, order).header(LOCATION, &path)
 }
 
+/// Room on a disk is made by people: to ask every second helps nobody.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(10);
+
 /// Whatever the cause (start, end, a desk that closed, a lease of ids that ran out
 /// while the process was frozen): nothing happened, so the same key is safe.
 fn not_ready() -> Problem {
@@ -114,6 +118,12 @@ pub(super) async fn create(public: &Public, call: &Call, body: Unread) -> Result
             Code::OutcomeUnknown,
             "units may have been set aside; only the same key tells",
         )),
+        Bought::NoRoom => Err(Problem::new(
+            Code::NotReady,
+            "sales are paused: the engine's disk is nearly full; nothing was set aside, ask \
+             again later with the same key",
+        )
+        .retry_after(NO_ROOM_RETRY)),
         Bought::NotReady(why) => {
             tracing::debug!(why, "not ready");
             Err(not_ready())

@@ -11,7 +11,6 @@ use floodgate_ledger::{ReadError, Reader, Record, Seq};
 use serde_json::{Value, json};
 
 use super::Stopped;
-use crate::domain::allotment::TransferState;
 use crate::domain::codec::{self, CodecError};
 use crate::domain::entitlement::WhenFull;
 use crate::domain::ids::{OrderId, SkuId};
@@ -118,10 +117,6 @@ fn body(kind: u8, bytes: &[u8]) -> Option<Result<Value, CodecError>> {
                 "from": t.from.0,
                 "to": t.to.0,
                 "lines": lines(&t.lines),
-                "state": match t.state {
-                    TransferState::Debited => "DEBITED",
-                    TransferState::Credited => "CREDITED",
-                },
             })
         }),
         5 => codec::decode_payment(bytes).map(|p| {
@@ -291,7 +286,7 @@ mod tests {
                 "bucket",
                 json!(300),
             ),
-            (4, "080110ac021a050a017410182001", "state", json!("DEBITED")),
+            (4, "080110ac021a050a01741018", "to", json!(300)),
             (
                 5,
                 "0a027031121001a17720ca0080038001c010009000051a046d6f636b2204782d3737288c1f3203455552380440829483b9973448839483b9973452037768795a027239",

@@ -126,7 +126,14 @@ impl Index {
         fingerprint: Fingerprint,
         units: u32,
     ) -> Claimed {
-        let mut buyer = self.buyers.entry(user.clone()).or_default();
+        let entry = self.buyers.entry(user.clone());
+        if let Entry::Vacant(_) = entry
+            && !self.limits.allow(&Buyer::default(), units)
+        {
+            // Whoever never wins leaves nothing behind.
+            return Claimed::Refused(Refusal::OverLimit);
+        }
+        let mut buyer = entry.or_default();
         if let Some(slot) = buyer.slots.iter_mut().find(|s| s.key == *key)
             && !fail_ignore_keys()
         {
@@ -396,6 +403,14 @@ mod tests {
             index.look(&user("bob"), &key("k1"), FP).is_none(),
             "keys live under their user"
         );
+    }
+
+    #[test]
+    fn who_asks_for_more_than_allowed_leaves_nothing_behind() {
+        let index = index();
+        let claimed = index.claim(&user("ana"), &key("k1"), FP, 3);
+        assert!(matches!(claimed, Claimed::Refused(Refusal::OverLimit)));
+        assert!(index.buyers.is_empty());
     }
 
     #[test]

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 
 use super::answer::Refusal;
 use super::desk::Command;
-use super::guard::Units;
 use super::index::Index;
 use crate::admission::Gate;
 use crate::domain::ids::{BucketNo, SaleNo};
@@ -131,7 +130,7 @@ impl LiveSale {
     }
 
     /// The "no" that needs nobody's help: phase first, then stock.
-    pub(super) fn refuse_now(&self, now: UnixMs, units: &Units) -> Option<Refusal> {
+    pub(super) fn refuse_now(&self, now: UnixMs, units: &[(usize, u32)]) -> Option<Refusal> {
         let mut switches = self.switches();
         switches.paused |= self.is_broken();
         match self.sale.phase(now, switches, true) {

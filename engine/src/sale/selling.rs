@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -65,6 +66,8 @@ pub enum Bought {
     Unknown,
     /// Nothing happened, and cannot now.
     NotReady(&'static str),
+    /// The disk is nearly full: nobody new buys until there is room.
+    NoRoom,
 }
 
 #[derive(Debug)]
@@ -97,6 +100,7 @@ pub struct Selling {
     sales: ArcSwap<SalesById>,
     tools: Tools,
     answer_max: Duration,
+    disk_low: AtomicBool,
     /// One sale is created or switched at a time.
     admin: Mutex<()>,
 }
@@ -143,6 +147,7 @@ impl Selling {
             sales: ArcSwap::default(),
             tools,
             answer_max,
+            disk_low: AtomicBool::new(false),
             admin: Mutex::new(()),
         });
         selling.extend_lease().await;
@@ -187,6 +192,15 @@ impl Selling {
             Ok(_) => self.tools.lease.extend(ceiling),
             Err(error) => tracing::error!(error, "lease order ids"),
         }
+    }
+
+    /// While it is so no new order begins in any sale; everything else goes on.
+    pub fn set_disk_low(&self, low: bool) {
+        self.disk_low.store(low, Ordering::Relaxed);
+    }
+
+    pub fn is_disk_low(&self) -> bool {
+        self.disk_low.load(Ordering::Relaxed)
     }
 
     pub fn sales(&self) -> Arc<SalesById> {
@@ -339,6 +353,10 @@ impl Selling {
         loop {
             // What is known of the key comes before every other answer.
             let claimed = match live.refuse_now(self.tools.clock.now(), &units) {
+                None if self.is_disk_low() => match live.index.look(&user, &key, fingerprint) {
+                    Some(known) => Claimed::Known(known),
+                    None => return Bought::NoRoom,
+                },
                 None => live.index.claim(&user, &key, fingerprint, n_units),
                 Some(refusal) => match live.index.look(&user, &key, fingerprint) {
                     Some(known) => Claimed::Known(known),
@@ -383,6 +401,11 @@ impl Selling {
                     return Bought::Shed(shed);
                 }
             };
+            // The sale may have been paused or ended while this one stood in line.
+            if let Some(refusal) = live.refuse_now(self.tools.clock.now(), &[]) {
+                self.tools.metrics.refused(refusal).inc();
+                return Bought::Refused(refusal);
+            }
             let (reply, answer) = oneshot::channel();
             let bucket = home_bucket(&sale.id, &user, sale.buckets);
             let Some(desk) = live.desk(bucket) else {

@@ -24,6 +24,7 @@ use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stream::{
     Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, witness,
 };
+use crate::workers::Workers;
 
 /// One node owns all buckets for now.
 const NODE: u16 = 0;
@@ -98,10 +99,8 @@ pub async fn run(
             .map_err(|e| format!("open the order store: {e}"))?,
     );
     check_witness(&config, &ledger, &*store)?;
-    let host = EmbeddedHost::start(&EmbeddedConfig {
-        shards: config.shards,
-        ..EmbeddedConfig::default()
-    })?;
+    let workers = Arc::new(Workers::start(config.http.workers)?);
+    let host = EmbeddedHost::on(Arc::clone(&workers), &EmbeddedConfig::default())?;
 
     let clock = clock();
     let selling = Selling::recover(SellingParts {
@@ -185,12 +184,14 @@ pub async fn run(
     });
     let serving = tokio::spawn(http::serve(
         public_socket,
+        Some(workers),
         move |request, peer| Arc::clone(&public).handle(request, peer),
         stopping,
         GRACE,
     ));
     let serving_admin = tokio::spawn(http::serve(
         admin_socket,
+        None,
         move |request, peer| Arc::clone(&admin).handle(request, peer),
         stopping_admin,
         Duration::from_secs(1),

@@ -16,3 +16,4 @@ pub mod reconcile;
 pub mod sale;
 pub mod stock;
 pub mod stream;
+pub mod workers;

@@ -21,7 +21,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("domain", &["domain"]),
     ("config", &["config", "domain"]),
-    ("stock", &["stock", "config", "domain"]),
+    ("stock", &["stock", "config", "domain", "workers"]),
     ("stream", &["stream", "config", "domain"]),
     ("admission", &["admission", "config", "domain"]),
     ("sale", &["sale", "admission", "stock", "config", "domain"]),
@@ -48,6 +48,7 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
             "stock",
             "config",
             "domain",
+            "workers",
         ],
     ),
 ];

@@ -12,7 +12,6 @@ use crate::domain::sale::{RawSale, Sale};
 pub struct Config {
     pub http: HttpConfig,
     pub data_dir: PathBuf,
-    pub shards: usize,
     pub batch_records_max: usize,
     pub queue_records_max: usize,
     /// Sales pause while the data folder has less free than this; 0: never.
@@ -32,6 +31,8 @@ pub struct HttpConfig {
     /// Origins that a page may call from; exact, as browsers send them.
     pub origins: Vec<String>,
     pub connections_max: usize,
+    /// Threads that serve buyers and run the embedded stock.
+    pub workers: usize,
     pub admin_token: Option<AdminToken>,
 }
 
@@ -49,6 +50,10 @@ impl Config {
         let raw = raw::parse(file, text)?;
         Checker { file }.check(raw, overrides)
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 struct Checker<'a> {
@@ -139,11 +144,11 @@ impl Checker<'_> {
                 admin_listen: admin.1,
                 auth: self.auth(&raw, public)?,
                 connections_max: raw.http.connections_max as usize,
+                workers: raw.http.workers.map_or_else(processors, |n| n as usize),
                 admin_token: self.admin_token(&raw, over)?,
                 origins: raw.http.origins,
             },
             data_dir: self.data_dir(&raw.data.dir, over)?,
-            shards: raw.stock.shards as usize,
             batch_records_max: raw.ledger.batch_records_max as usize,
             queue_records_max: raw.ledger.queue_records_max as usize,
             low_water_bytes: u64::from(raw.ledger.low_water_mb) << 20,

@@ -13,7 +13,6 @@ pub struct RawConfig {
     pub http: RawHttp,
     pub auth: RawAuth,
     pub data: RawData,
-    pub stock: RawStock,
     pub ledger: RawLedger,
     pub limits: RawLimits,
     pub sales: Vec<RawSale>,
@@ -26,6 +25,8 @@ pub struct RawHttp {
     pub admin_listen: String,
     pub origins: Vec<String>,
     pub connections_max: u32,
+    /// None: one for each processor.
+    pub workers: Option<u32>,
     pub admin_token_file: Option<String>,
 }
 
@@ -36,6 +37,7 @@ impl Default for RawHttp {
             admin_listen: "127.0.0.1:8081".into(),
             origins: Vec::new(),
             connections_max: 15_000,
+            workers: None,
             admin_token_file: None,
         }
     }
@@ -70,18 +72,6 @@ impl Default for RawData {
         Self {
             dir: "./data".into(),
         }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawStock {
-    pub shards: u32,
-}
-
-impl Default for RawStock {
-    fn default() -> Self {
-        Self { shards: 1 }
     }
 }
 

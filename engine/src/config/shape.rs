@@ -34,6 +34,7 @@ const FILE: &[Key] = &[
             ("admin_listen", Text),
             ("origins", Texts),
             ("connections_max", Number(1..=1_000_000)),
+            ("workers", Number(1..=256)),
             ("admin_token_file", Text),
         ]),
     ),
@@ -46,7 +47,6 @@ const FILE: &[Key] = &[
         ]),
     ),
     ("data", Table(&[("dir", Text)])),
-    ("stock", Table(&[("shards", Number(1..=256))])),
     (
         "ledger",
         Table(&[
@@ -275,7 +275,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 10);
+        assert_eq!(all.len(), 9);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

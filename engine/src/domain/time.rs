@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use jiff::civil::DateTime;
+use jiff::{SignedDuration, Timestamp};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -123,6 +123,10 @@ pub enum TimeError {
 impl fmt::Display for UnixMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = i64::try_from(self.0.min(MS_MAX)).expect("MS_MAX fits i64");
+        // Four times quicker, and each won order writes three; it ends a day early.
+        if let Ok(moment) = Timestamp::from_millisecond(ms) {
+            return moment.fmt(f);
+        }
         let utc = EPOCH
             .checked_add(SignedDuration::from_millis(ms))
             .expect("MS_MAX is the end of the last year that a date can have");

@@ -14,12 +14,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
 use super::respond::Body;
+use crate::workers::Workers;
 
 /// How long a connection may keep us waiting: for a request's head, which is also
 /// how long it may idle, and for room to write more of an answer.
@@ -67,9 +69,10 @@ async fn told_to(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Serves until `stop` says so, then lets requests under way finish, at most `grace`.
+/// Serves until `stop` says so, on these workers in turn (none: where it is called), then lets requests under way finish, at most `grace`.
 pub async fn serve<S, F>(
     listener: Listener,
+    workers: Option<Arc<Workers>>,
     service: S,
     mut stop: watch::Receiver<bool>,
     grace: Duration,
@@ -105,32 +108,45 @@ pub async fn serve<S, F>(
         // Answers are single small writes: waiting to fill a segment only delays them.
         let _ = socket.set_nodelay(true);
         let (service, mut stop) = (service.clone(), stop.clone());
-        connections.spawn(async move {
-            let _place = place;
-            let serve = service_fn(move |request| {
-                let answer = service(request, peer.ip());
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
-            let mut socket = TimeoutStream::new(socket);
-            // A client that reads nothing would hold its place for ever.
-            socket.set_write_timeout(Some(patience));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(patience)
-                .half_close(false)
-                .max_buf_size(BUFFER_BYTES)
-                .serve_connection(TokioIo::new(Box::pin(socket)), serve);
-            tokio::pin!(connection);
-            // Errors here are the client's: cut lines and broken requests.
-            let stopped = tokio::select! {
-                _ = connection.as_mut() => false,
-                () = told_to(&mut stop) => true,
-            };
-            if stopped {
-                connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
-            }
-        });
+        let worker = workers
+            .as_ref()
+            .map_or_else(Handle::current, |w| w.next().clone());
+        let Ok(socket) = socket.into_std() else {
+            continue;
+        };
+        connections.spawn_on(
+            async move {
+                let _place = place;
+                // Its events belong to the worker that answers them.
+                let Ok(socket) = TcpStream::from_std(socket) else {
+                    return;
+                };
+                let serve = service_fn(move |request| {
+                    let answer = service(request, peer.ip());
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let mut socket = TimeoutStream::new(socket);
+                // A client that reads nothing would hold its place for ever.
+                socket.set_write_timeout(Some(patience));
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(patience)
+                    .half_close(false)
+                    .max_buf_size(BUFFER_BYTES)
+                    .serve_connection(TokioIo::new(Box::pin(socket)), serve);
+                tokio::pin!(connection);
+                // Errors here are the client's: cut lines and broken requests.
+                let stopped = tokio::select! {
+                    _ = connection.as_mut() => false,
+                    () = told_to(&mut stop) => true,
+                };
+                if stopped {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            },
+            &worker,
+        );
     }
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
@@ -148,7 +164,6 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
 
     /// The only place there is, taken by a client that asks and never reads.
     #[tokio::test]
@@ -160,7 +175,7 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         let page = Bytes::from(vec![b'x'; 1 << 20]);
         let service = move |_, _| std::future::ready(Response::new(Body::from(page.clone())));
-        let serving = tokio::spawn(serve(listener, service, stopped, Duration::ZERO));
+        let serving = tokio::spawn(serve(listener, None, service, stopped, Duration::ZERO));
 
         let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
         let mut deaf = TcpStream::connect(at).await.expect("the place");

@@ -94,10 +94,16 @@ impl Bucket {
         &mut self,
         now: UnixMs,
         units_max: u32,
-        requests: &[HoldRequest<'_>],
+        orders: impl Iterator<Item = (&Order, &Bytes)>,
     ) -> Option<Vec<Verdict>> {
+        let requests: Vec<HoldRequest<'_>> = orders
+            .map(|(order, body)| HoldRequest {
+                order,
+                blob: self.caller.carried(body),
+            })
+            .collect();
         self.caller.witness(self.ledger.tip().seq.0);
-        let answer = self.caller.reserve(now, false, units_max, requests).await;
+        let answer = self.caller.reserve(now, false, units_max, &requests).await;
         self.heard(answer)
     }
 
@@ -121,7 +127,12 @@ impl Bucket {
                 user: &m.order.user,
                 released: if m.is.is_some() { 0 } else { m.order.units() },
                 keep: m.is.is_some(),
-                blob: &m.body,
+                // Where nothing is kept nothing need be sent.
+                blob: if m.is.is_some() {
+                    self.caller.carried(&m.body)
+                } else {
+                    b""
+                },
                 items: &m.order.items,
             })
             .collect();
@@ -257,9 +268,11 @@ impl Bucket {
                 used.push(Row::used(&order));
                 if order.state.is_live() {
                     *users.entry(order.user.clone()).or_default() += order.units();
-                    holds.push(Row::hold(&order, &snapshot.body));
+                    holds.push(Row::hold(&order, self.caller.carried(&snapshot.body)));
                 }
             }
+            // The calls of a host in this process never wait; others of its worker do.
+            tokio::task::yield_now().await;
             for (kind, rows) in [(RowKind::Hold, holds), (RowKind::Used, used)] {
                 if !rows.is_empty() {
                     self.caller

@@ -5,6 +5,9 @@
 //! the stock host says. Keys under way stand in the same map as keys that won,
 //! so claiming a key, joining it and replaying it are decided under one lock.
 //!
+//! The map is asked once a purchase: a claim keeps its buyer at hand, and what
+//! comes later (placed, won, refused) goes there without another look-up.
+//!
 //! Only winners stay, and the units of a sale bound them; the map gets its size
 //! and its memory before the sale opens, because growing a map of millions stalls
 //! every buyer, and the first touch of a page costs more than the rest of a claim.
@@ -12,7 +15,8 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use foldhash::quality::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -26,7 +30,11 @@ const SHARDS: usize = 256;
 struct Buyer {
     units_live: u32,
     slots: SmallVec<[Slot; 1]>,
+    /// Out of the map, or about to be: whoever comes now makes another.
+    gone: bool,
 }
+
+type Cell = Arc<Mutex<Buyer>>;
 
 #[derive(Debug)]
 struct Slot {
@@ -79,22 +87,33 @@ impl UserLimits {
 
 #[derive(Debug)]
 pub struct Index {
-    buyers: DashMap<UserId, Buyer>,
+    buyers: DashMap<UserId, Cell, RandomState>,
     limits: UserLimits,
 }
 
 impl Index {
-    /// `winners`: as many buyers as can hold units at once. Takes about a second
-    /// per five million.
+    /// `winners`: as many buyers as can hold units at once.
     pub fn new(limits: UserLimits, winners: usize) -> Arc<Self> {
-        let buyers = DashMap::with_capacity_and_shard_amount(winners, SHARDS);
+        let state = RandomState::default();
+        let buyers = DashMap::with_capacity_and_hasher_and_shard_amount(winners, state, SHARDS);
+        let nobody = Cell::default();
         for n in 0..winners {
             let user = UserId::parse(&n.to_string()).expect("digits are an id");
-            buyers.insert(user, Buyer::default());
+            buyers.insert(user, Arc::clone(&nobody));
         }
         // The map keeps its memory, which now is memory.
         buyers.clear();
         Arc::new(Self { buyers, limits })
+    }
+
+    fn cell(&self, user: &UserId) -> Option<Cell> {
+        self.buyers.get(user).map(|cell| Arc::clone(&cell))
+    }
+
+    /// Whoever is last to leave a buyer, or finds one left, takes it out.
+    fn forget(&self, user: &UserId, cell: &Cell) {
+        self.buyers
+            .remove_if(user, |_, there| Arc::ptr_eq(there, cell));
     }
 
     /// Looks without claiming: the way of replays, and of buyers who come too late.
@@ -102,20 +121,10 @@ impl Index {
         if fail_ignore_keys() {
             return None;
         }
-        {
-            let buyer = self.buyers.get(user)?;
-            let slot = buyer.slots.iter().find(|s| s.key == *key)?;
-            if slot.fingerprint != fingerprint {
-                return Some(Known::Reused);
-            }
-            if let Standing::Won(order) = slot.standing {
-                return Some(Known::Won(order));
-            }
-        }
-        // Joining needs the write lock; whatever changed meanwhile is seen under it.
-        let mut buyer = self.buyers.get_mut(user)?;
+        let cell = self.cell(user)?;
+        let mut buyer = cell.lock();
         let slot = buyer.slots.iter_mut().find(|s| s.key == *key)?;
-        Some(slot.known())
+        Some(slot.known(fingerprint))
     }
 
     /// Takes the key for one purchase of `units`, or says what is known of it.
@@ -126,49 +135,69 @@ impl Index {
         fingerprint: Fingerprint,
         units: u32,
     ) -> Claimed {
-        let entry = self.buyers.entry(user.clone());
-        if let Entry::Vacant(_) = entry
-            && !self.limits.allow(&Buyer::default(), units)
-        {
-            // Whoever never wins leaves nothing behind.
-            return Claimed::Refused(Refusal::OverLimit);
+        // Whoever never wins leaves nothing behind.
+        let allowed_at_all = self.limits.allow(&Buyer::default(), units);
+        loop {
+            let cell = if allowed_at_all {
+                let entry = self.buyers.entry(user.clone());
+                Arc::clone(&entry.or_default())
+            } else if let Some(cell) = self.cell(user) {
+                cell
+            } else {
+                return Claimed::Refused(Refusal::OverLimit);
+            };
+            let buyer = cell.lock();
+            if buyer.gone {
+                drop(buyer);
+                self.forget(user, &cell);
+                continue;
+            }
+            if let Some(no) = self.take_key(buyer, key, fingerprint, units) {
+                return no;
+            }
+            return Claimed::Mine(Claim {
+                index: Arc::clone(self),
+                cell,
+                user: user.clone(),
+                key: key.clone(),
+                fingerprint,
+                settled: false,
+            });
         }
-        let mut buyer = entry.or_default();
+    }
+
+    fn take_key(
+        &self,
+        mut buyer: MutexGuard<'_, Buyer>,
+        key: &IdemKey,
+        fingerprint: Fingerprint,
+        units: u32,
+    ) -> Option<Claimed> {
         if let Some(slot) = buyer.slots.iter_mut().find(|s| s.key == *key)
             && !fail_ignore_keys()
         {
-            if slot.fingerprint != fingerprint {
-                return Claimed::Known(Known::Reused);
-            }
-            return Claimed::Known(slot.known());
+            return Some(Claimed::Known(slot.known(fingerprint)));
         }
         if !self.limits.allow(&buyer, units) {
-            return Claimed::Refused(Refusal::OverLimit);
+            return Some(Claimed::Refused(Refusal::OverLimit));
         }
         buyer.slots.push(Slot {
             key: key.clone(),
             fingerprint,
             standing: Standing::Pending(Vec::new()),
         });
-        drop(buyer);
-        Claimed::Mine(Claim {
-            index: Arc::clone(self),
-            user: user.clone(),
-            key: key.clone(),
-            fingerprint,
-            settled: false,
-        })
+        None
     }
 
     /// Units a user has in live orders, orders on their way to the ledger included.
     pub fn units_live(&self, user: &UserId) -> u32 {
-        self.buyers.get(user).map_or(0, |b| b.units_live)
+        self.cell(user).map_or(0, |cell| cell.lock().units_live)
     }
 
     /// What [`Index::claim`] would say of the limits now; nothing is claimed.
     pub fn allows(&self, user: &UserId, units: u32) -> bool {
-        match self.buyers.get(user) {
-            Some(buyer) => self.limits.allow(&buyer, units),
+        match self.cell(user) {
+            Some(cell) => self.limits.allow(&cell.lock(), units),
             None => self.limits.allow(&Buyer::default(), units),
         }
     }
@@ -182,7 +211,8 @@ impl Index {
         order: OrderId,
         units_live: u32,
     ) {
-        let mut buyer = self.buyers.entry(user.clone()).or_default();
+        let cell = Arc::clone(&self.buyers.entry(user.clone()).or_default());
+        let mut buyer = cell.lock();
         buyer.units_live += units_live;
         buyer.slots.push(Slot {
             key: key.clone(),
@@ -193,14 +223,18 @@ impl Index {
 
     /// Units of an order that closed count no longer; the key stays for ever.
     pub fn release(&self, user: &UserId, units: u32) {
-        if let Some(mut buyer) = self.buyers.get_mut(user) {
+        if let Some(cell) = self.cell(user) {
+            let mut buyer = cell.lock();
             buyer.units_live = buyer.units_live.saturating_sub(units);
         }
     }
 }
 
 impl Slot {
-    fn known(&mut self) -> Known {
+    fn known(&mut self, fingerprint: Fingerprint) -> Known {
+        if self.fingerprint != fingerprint {
+            return Known::Reused;
+        }
         match &mut self.standing {
             Standing::Won(order) => Known::Won(*order),
             Standing::Pending(waiters) | Standing::Placed(_, waiters) => {
@@ -217,6 +251,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Claim {
     index: Arc<Index>,
+    cell: Cell,
     user: UserId,
     key: IdemKey,
     fingerprint: Fingerprint,
@@ -239,9 +274,7 @@ impl Claim {
     /// The guard's check of user limit and key, from ledger facts alone; on
     /// `true` the units count from now on.
     pub fn place(&self, order: OrderId, units: u32) -> bool {
-        let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else {
-            return false;
-        };
+        let mut buyer = self.cell.lock();
         if buyer.units_live.saturating_add(units) > self.index.limits.units_max {
             return false;
         }
@@ -261,9 +294,7 @@ impl Claim {
     pub fn won(mut self, answer: &Answer) {
         self.settled = true;
         let waiters = {
-            let Some(mut buyer) = self.index.buyers.get_mut(&self.user) else {
-                return;
-            };
+            let mut buyer = self.cell.lock();
             let Some(standing) = buyer.standing(&self.key, |s| matches!(s, Standing::Placed(..)))
             else {
                 return;
@@ -291,10 +322,7 @@ impl Claim {
     }
 
     fn free(&self) -> Vec<oneshot::Sender<Answer>> {
-        let Entry::Occupied(mut entry) = self.index.buyers.entry(self.user.clone()) else {
-            return Vec::new();
-        };
-        let buyer = entry.get_mut();
+        let mut buyer = self.cell.lock();
         let found = buyer
             .slots
             .iter()
@@ -303,8 +331,11 @@ impl Claim {
             Some(Standing::Pending(waiters) | Standing::Placed(_, waiters)) => waiters,
             Some(Standing::Won(_)) | None => Vec::new(),
         };
-        if buyer.slots.is_empty() {
-            entry.remove();
+        buyer.gone = buyer.slots.is_empty();
+        let gone = buyer.gone;
+        drop(buyer);
+        if gone {
+            self.index.forget(&self.user, &self.cell);
         }
         waiters
     }

@@ -136,7 +136,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 clock: Arc::clone(&tools.clock),
                 metrics: tools.metrics.clone(),
                 windows,
-                tellers: Handle::current(),
+                tellers: home.clone(),
                 refill: (sale.buckets > 1).then(|| refill.clone()),
             },
             commands,

@@ -70,6 +70,16 @@ impl BucketCaller {
         self.acked = 0;
     }
 
+    /// What a hold carries of the order: all of it, or on a host that is no second
+    /// copy nothing.
+    pub fn carried<'a>(&self, blob: &'a [u8]) -> &'a [u8] {
+        if self.host.is_second_copy() {
+            blob
+        } else {
+            b""
+        }
+    }
+
     pub async fn make_room(&self, orders: usize) {
         if let Err(error) = self.host.make_room(&self.bucket, orders).await {
             // What has no room now grows later: slower, not wrong.

@@ -1,7 +1,5 @@
 //! Orders and verdicts to arguments and back; see `lua/README.md` for the shapes.
 
-use bytes::Bytes;
-
 use super::call::{BucketCaller, CallError};
 use super::host::{Args, Reply, Script};
 use crate::domain::ids::{OrderId, SkuId, UserId};
@@ -12,7 +10,8 @@ use crate::domain::time::UnixMs;
 #[derive(Debug)]
 pub struct HoldRequest<'a> {
     pub order: &'a Order,
-    /// The whole order, as the ledger will keep it.
+    /// The whole order, as the ledger will keep it; empty where the hold need not
+    /// carry it ([`BucketCaller::carried`]).
     pub blob: &'a [u8],
 }
 
@@ -380,7 +379,7 @@ pub fn hold_value(version: Version, mark: u64, blob: &[u8]) -> Vec<u8> {
 }
 
 impl Row {
-    pub fn hold(order: &Order, blob: &Bytes) -> Self {
+    pub fn hold(order: &Order, blob: &[u8]) -> Self {
         Self {
             field: order.id.text().as_bytes().to_vec(),
             value: hold_value(order.version, order.mark(), blob),

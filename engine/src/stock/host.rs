@@ -134,6 +134,10 @@ pub trait StockHost: Send + Sync {
     /// bucket. A host that keeps maps of its own makes room now, not while selling.
     fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()>;
 
+    /// Whether a hold must carry its whole order: true of a host that outlives this
+    /// process and so is the second copy of what was acknowledged.
+    fn is_second_copy(&self) -> bool;
+
     /// Where calls to the bucket cost least, for a host that has such a place.
     fn home(&self, bucket: &BucketRef) -> Option<tokio::runtime::Handle>;
 }

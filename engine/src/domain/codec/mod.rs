@@ -13,7 +13,7 @@ mod stock;
 mod wire;
 
 pub use after::{decode_entitlement, decode_payment, encode_entitlement, encode_payment};
-pub use order::{decode_order, encode_order};
+pub use order::{OrderEncoder, decode_order, encode_order};
 pub use sale::{decode_action, decode_rate, decode_sale, encode_action, encode_rate, encode_sale};
 pub use stock::{decode_allotment, decode_transfer, encode_allotment, encode_transfer};
 

@@ -8,50 +8,62 @@ use crate::domain::money::{Cents, Currency};
 use crate::domain::order::{CloseReason, Item, Order, OrderState, Version};
 use crate::domain::time::UnixMs;
 
-pub fn encode_order(o: &Order) -> Vec<u8> {
-    let (state, close_reason, grace_used) = match o.state {
-        OrderState::PendingPayment { grace_used, .. } => (1, 0, grace_used),
-        OrderState::Paid => (2, 0, false),
-        OrderState::Delivered => (3, 0, false),
-        OrderState::Closed {
-            reason: CloseReason::Timeout,
-        } => (4, 1, false),
-        OrderState::Closed {
-            reason: CloseReason::Canceled,
-        } => (4, 2, false),
-        OrderState::RefundDue => (5, 0, false),
-        OrderState::Refunded => (6, 0, false),
-    };
-    wire::Order {
-        id: o.id.as_bytes().to_vec(),
-        sale: o.sale.to_string(),
-        user: o.user.to_string(),
-        key: o.key.to_string(),
-        fingerprint: o.fingerprint.0.to_be_bytes().to_vec(),
-        items: o
-            .items
-            .iter()
-            .map(|i| wire::Item {
-                sku: i.sku.to_string(),
-                quantity: i.quantity,
-                price_cent: i.price.0,
-            })
-            .collect(),
-        currency: o.currency.to_string(),
-        state,
-        close_reason,
-        grace_used,
-        version: o.version.0,
-        created_at_ms: o.created_at.0,
-        updated_at_ms: o.updated_at.0,
-        pay_deadline_ms: o.pay_deadline.0,
-        device: o
-            .device
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+/// Encodes one order after the other into the same message, so that only the
+/// bytes themselves are new memory.
+#[derive(Default)]
+pub struct OrderEncoder {
+    wire: wire::Order,
+}
+
+impl OrderEncoder {
+    pub fn encode(&mut self, o: &Order) -> Vec<u8> {
+        let w = &mut self.wire;
+        let (state, close_reason, grace_used) = match o.state {
+            OrderState::PendingPayment { grace_used, .. } => (1, 0, grace_used),
+            OrderState::Paid => (2, 0, false),
+            OrderState::Delivered => (3, 0, false),
+            OrderState::Closed {
+                reason: CloseReason::Timeout,
+            } => (4, 1, false),
+            OrderState::Closed {
+                reason: CloseReason::Canceled,
+            } => (4, 2, false),
+            OrderState::RefundDue => (5, 0, false),
+            OrderState::Refunded => (6, 0, false),
+        };
+        (w.state, w.close_reason, w.grace_used) = (state, close_reason, grace_used);
+        set_bytes(&mut w.id, o.id.as_bytes());
+        set_text(&mut w.sale, o.sale.as_str());
+        set_text(&mut w.user, o.user.as_str());
+        set_text(&mut w.key, o.key.as_str());
+        set_bytes(&mut w.fingerprint, &o.fingerprint.0.to_be_bytes());
+        w.items.resize_with(o.items.len(), wire::Item::default);
+        for (to, item) in w.items.iter_mut().zip(&o.items) {
+            set_text(&mut to.sku, item.sku.as_str());
+            (to.quantity, to.price_cent) = (item.quantity, item.price.0);
+        }
+        set_text(&mut w.currency, o.currency.as_str());
+        w.version = o.version.0;
+        w.created_at_ms = o.created_at.0;
+        w.updated_at_ms = o.updated_at.0;
+        w.pay_deadline_ms = o.pay_deadline.0;
+        set_text(&mut w.device, o.device.as_ref().map_or("", |d| d.as_str()));
+        w.encode_to_vec()
     }
-    .encode_to_vec()
+}
+
+fn set_text(to: &mut String, text: &str) {
+    to.clear();
+    to.push_str(text);
+}
+
+fn set_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.clear();
+    to.extend_from_slice(bytes);
+}
+
+pub fn encode_order(o: &Order) -> Vec<u8> {
+    OrderEncoder::default().encode(o)
 }
 
 pub fn decode_order(bytes: &[u8]) -> Result<Order, CodecError> {

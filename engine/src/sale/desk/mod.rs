@@ -34,11 +34,12 @@ use super::order_ids::{IdLease, OrderIds};
 use super::refill::Wanted;
 use super::teller::{Teller, Winner};
 use crate::admission::Admitted;
+use crate::domain::codec::OrderEncoder;
 use crate::domain::ids::{DeviceId, OrderId};
 use crate::domain::order::{Item, Order, OrderEvent, OrderState, StockMove, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::{Clock, UnixMs};
-use crate::stock::{HoldRequest, Verdict};
+use crate::stock::Verdict;
 use std::sync::atomic::Ordering;
 
 /// Orders a script call may carry: past this Redis could not stop a script
@@ -113,6 +114,7 @@ pub struct Desk {
     windows: BinaryHeap<Reverse<(UnixMs, OrderId)>>,
     teller: Teller,
     line: Line,
+    encoder: OrderEncoder,
 }
 
 /// A buyer at the desk.
@@ -136,6 +138,7 @@ impl Desk {
             windows,
             teller,
             line: Line::default(),
+            encoder: OrderEncoder::default(),
         }
     }
 
@@ -153,6 +156,13 @@ impl Desk {
             tokio::select! {
                 n = self.commands.recv_many(&mut gathered, BATCH_MAX) => if n == 0 { return },
                 () = sleep_for(due) => {}
+            }
+            // Whoever else is ready now comes along: a batch costs little more than an order.
+            tokio::task::yield_now().await;
+            while gathered.len() < BATCH_MAX
+                && let Ok(command) = self.commands.try_recv()
+            {
+                gathered.push(command);
             }
             if let Some(stop) = self.turn(&mut gathered).await {
                 self.teller.settle().await;
@@ -309,27 +319,24 @@ impl Desk {
     async fn sell(&mut self, now: UnixMs, mut buyers: Vec<Buyer>) {
         self.parts.metrics.batch_orders.observe(buyers.len() as f64);
         while !buyers.is_empty() {
-            let bodies: Vec<bytes::Bytes> =
-                buyers.iter().map(|b| facts::order_body(&b.order)).collect();
-            let requests: Vec<HoldRequest<'_>> = buyers
+            let bodies: Vec<bytes::Bytes> = buyers
                 .iter()
-                .zip(&bodies)
-                .map(|(b, body)| HoldRequest {
-                    order: &b.order,
-                    blob: body,
-                })
+                .map(|b| self.encoder.encode(&b.order).into())
                 .collect();
             let timer = Instant::now();
             let verdicts = self
                 .parts
                 .bucket
-                .reserve(now, self.parts.sale.units_per_user, &requests)
+                .reserve(
+                    now,
+                    self.parts.sale.units_per_user,
+                    buyers.iter().map(|b| &b.order).zip(&bodies),
+                )
                 .await;
             self.parts
                 .metrics
                 .stock_seconds
                 .observe(timer.elapsed().as_secs_f64());
-            drop(requests);
             fail::fail_point!("desk-after-script");
             let Some(verdicts) = verdicts else {
                 // The bucket changed under us; nothing of this batch reached the

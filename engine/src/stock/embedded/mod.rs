@@ -1,12 +1,12 @@
 //! The embedded host: the same scripts, in-process.
 //!
-//! Each shard is one thread with one Lua 5.1 VM and its own keys; a bucket
+//! Each worker's thread has a shard: one Lua 5.1 VM with its own keys. A bucket
 //! always lives on the same shard, so a script is alone with its bucket, as in
 //! Redis. Nothing is kept on disk: the ledger is the truth, and buckets are
 //! rebuilt from it at start.
 //!
-//! The thread is a runtime of its own, and a bucket's desk runs on it: a call is
-//! then a function call. From any other thread it is a task sent over.
+//! A bucket's desk runs on the same worker: a call is then a function call. From
+//! any other thread it is a task sent over.
 
 mod keyspace;
 mod shard;
@@ -20,10 +20,10 @@ use tokio::runtime::Handle;
 use self::keyspace::Fields;
 use self::shard::Shard;
 use super::host::{Args, BucketRef, HostError, HostFuture, Script, StockHost};
+use crate::workers::Workers;
 
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
-    pub shards: usize,
     /// Per VM, for what the scripts themselves use.
     pub vm_bytes_max: usize,
 }
@@ -31,7 +31,6 @@ pub struct EmbeddedConfig {
 impl Default for EmbeddedConfig {
     fn default() -> Self {
         Self {
-            shards: 1,
             vm_bytes_max: 256 << 20,
         }
     }
@@ -39,14 +38,25 @@ impl Default for EmbeddedConfig {
 
 pub struct EmbeddedHost {
     shards: Vec<Shard>,
+    /// They run as long as the host is there.
+    _workers: Arc<Workers>,
 }
 
 impl EmbeddedHost {
+    /// With a worker of its own, for whoever serves nothing else.
     pub fn start(config: &EmbeddedConfig) -> Result<Self, String> {
-        let shards = (0..config.shards.max(1))
-            .map(|no| Shard::start(no, config.vm_bytes_max))
+        Self::on(Arc::new(Workers::start(1)?), config)
+    }
+
+    /// One shard on each worker.
+    pub fn on(workers: Arc<Workers>, config: &EmbeddedConfig) -> Result<Self, String> {
+        let shards = (0..workers.count())
+            .map(|no| Shard::start(workers.get(no), config.vm_bytes_max))
             .collect::<Result<_, _>>()?;
-        Ok(Self { shards })
+        Ok(Self {
+            shards,
+            _workers: workers,
+        })
     }
 
     fn shard(&self, bucket: &BucketRef) -> &Shard {
@@ -97,7 +107,12 @@ impl StockHost for EmbeddedHost {
         })
     }
 
+    /// It ends with the process and is rebuilt from the ledger.
+    fn is_second_copy(&self) -> bool {
+        false
+    }
+
     fn home(&self, bucket: &BucketRef) -> Option<Handle> {
-        Some(self.shard(bucket).handle())
+        Some(self.shard(bucket).worker().clone())
     }
 }

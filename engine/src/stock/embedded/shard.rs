@@ -1,11 +1,10 @@
-//! One thread, one VM, and a runtime for the desks whose buckets live here.
+//! A shard: one VM and its keys, on the thread of one worker.
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::ThreadId;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use super::keyspace::Fields;
 use super::vm::Vm;
@@ -17,55 +16,33 @@ thread_local! {
 }
 
 pub struct Shard {
-    handle: Handle,
+    worker: Handle,
     thread: ThreadId,
-    stop: Option<oneshot::Sender<()>>,
-    join: Option<JoinHandle<()>>,
 }
 
 impl Shard {
-    pub fn start(no: usize, vm_bytes_max: usize) -> Result<Self, String> {
-        let (stop, stopped) = oneshot::channel();
-        // A script that does not compile must fail the start, not the sale.
+    /// Makes a VM on the worker's thread. Blocks until it is there: a script that
+    /// does not compile must fail the start, not the sale.
+    pub fn start(worker: &Handle, vm_bytes_max: usize) -> Result<Self, String> {
         let (ready, made) = std::sync::mpsc::sync_channel(1);
-        let join = std::thread::Builder::new()
-            .name(format!("stock-{no}"))
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_time()
-                    .build()
-                    .map_err(|e| e.to_string())
-                    .and_then(|runtime| {
-                        let vm = Vm::new(vm_bytes_max).map_err(|e| e.to_string())?;
-                        HERE.set(Some(vm));
-                        Ok(runtime)
-                    });
-                // Whoever starts a shard waits for this word.
-                let _ = ready.send(
-                    runtime
-                        .as_ref()
-                        .map(|r| r.handle().clone())
-                        .map_err(String::clone),
-                );
-                if let Ok(runtime) = runtime {
-                    // An error means that the host was dropped: the same word.
-                    let _ = runtime.block_on(stopped);
-                }
-            })
-            .map_err(|e| format!("start a stock thread: {e}"))?;
-        let handle = made
+        worker.spawn(async move {
+            let vm = Vm::new(vm_bytes_max)
+                .map(|vm| HERE.set(Some(vm)))
+                .map_err(|e| e.to_string());
+            // Whoever starts a shard waits for this word.
+            let _ = ready.send(vm.map(|()| std::thread::current().id()));
+        });
+        let thread = made
             .recv()
-            .map_err(|_| "the stock thread ended at once".to_owned())??;
+            .map_err(|_| "the worker ended at once".to_owned())??;
         Ok(Self {
-            handle,
-            thread: join.thread().id(),
-            stop: Some(stop),
-            join: Some(join),
+            worker: worker.clone(),
+            thread,
         })
     }
 
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
+    pub fn worker(&self) -> &Handle {
+        &self.worker
     }
 
     pub fn is_here(&self) -> bool {
@@ -77,24 +54,10 @@ impl Shard {
         &self,
         work: impl Future<Output = Result<T, HostError>> + Send + 'static,
     ) -> Result<T, HostError> {
-        self.handle
+        self.worker
             .spawn(work)
             .await
             .unwrap_or(Err(HostError::Stopped))
-    }
-}
-
-impl Drop for Shard {
-    fn drop(&mut self) {
-        // The thread ends by dropping either end.
-        drop(self.stop.take());
-        if let Some(join) = self.join.take()
-            // The last desk of all may drop the host from here.
-            && !self.is_here()
-            && join.join().is_err()
-        {
-            tracing::error!("a stock thread had panicked");
-        }
     }
 }
 

@@ -1,0 +1,66 @@
+//! Workers: one thread each, with a runtime of its own, for buyers and their stock.
+//!
+//! A connection stays with one worker, and so do a bucket of the embedded host
+//! and its desk: what they do for each other on one worker wakes no thread. What
+//! may take long (admin calls, audits, the reconciler) runs elsewhere.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// At the end a worker has this long for what it is in the middle of.
+const GRACE: Duration = Duration::from_secs(1);
+
+pub struct Workers {
+    /// Taken when the workers end.
+    runtimes: Vec<Runtime>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    pub fn start(count: usize) -> Result<Self, String> {
+        let runtimes = (0..count.max(1))
+            .map(|no| {
+                Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .thread_name(format!("worker-{no}"))
+                    .enable_all()
+                    .build()
+                    .map_err(|e| format!("start a worker: {e}"))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            runtimes,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn count(&self) -> usize {
+        self.runtimes.len()
+    }
+
+    /// Worker `no`, counted round and round.
+    pub fn get(&self, no: usize) -> &Handle {
+        self.runtimes[no % self.runtimes.len()].handle()
+    }
+
+    /// Whose turn it is.
+    pub fn next(&self) -> &Handle {
+        self.get(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for runtime in self.runtimes.drain(..) {
+            // The last one to let go may be a task of a worker, which must not
+            // wait for itself.
+            if Handle::try_current().is_ok() {
+                runtime.shutdown_background();
+            } else {
+                runtime.shutdown_timeout(GRACE);
+            }
+        }
+    }
+}

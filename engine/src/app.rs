@@ -13,6 +13,7 @@ use floodgate_ledger::{BatchLimits, Ledger, LedgerConfig, LedgerMetrics};
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
+use crate::admission::{AdmissionMetrics, Limits};
 use crate::config::{AdminToken, Config};
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
@@ -103,13 +104,16 @@ pub async fn run(
     let host = EmbeddedHost::on(Arc::clone(&workers), &EmbeddedConfig::default())?;
 
     let clock = clock();
+    let admission = AdmissionMetrics::register(&registry).map_err(text)?;
+    let seed = || getrandom::u64().map_err(|e| format!("draw a seed: {e}"));
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
         host: Arc::new(host),
         clock: Arc::clone(&clock),
         metrics: SaleMetrics::register(&registry).map_err(text)?,
         node: NodeNo(NODE),
-        seed: getrandom::u64().map_err(|e| format!("draw a seed: {e}"))?,
+        seed: seed()?,
+        limits: Limits::new(&config.buyers, seed()?, &admission),
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
     })
@@ -169,6 +173,7 @@ pub async fn run(
         config.http.clone(),
         HttpMetrics::register(&registry).map_err(text)?,
         Arc::clone(&ready),
+        &config.buyers,
         run_id,
     ));
     let admin = Arc::new(Admin {

@@ -154,10 +154,24 @@ fn lists_page_newest_first() {
     }
     let newest_first: Vec<String> = ids.iter().rev().cloned().collect();
     assert_eq!(seen, newest_first);
+    let closed = engine.get("ana", "/v1/me/orders?status=CLOSED").json;
     assert_eq!(
-        engine.get("ana", "/v1/me/orders?status=CLOSED").json["orders"],
-        serde_json::json!([])
+        closed,
+        serde_json::json!({"orders": [], "nextCursor": null})
     );
+    for old in [&ids[0], &ids[2]] {
+        let canceled = engine.post("ana", &format!("/v1/orders/{old}/cancel"));
+        assert_eq!(canceled.status, 200);
+    }
+    let page = engine
+        .get("ana", "/v1/me/orders?status=CLOSED&limit=1")
+        .json;
+    assert_eq!(page["orders"][0]["orderId"], ids[2]);
+    let cursor = page["nextCursor"].as_str().expect("an older one");
+    let path = format!("/v1/me/orders?status=CLOSED&limit=1&cursor={cursor}");
+    let page = engine.get("ana", &path).json;
+    assert_eq!(page["orders"][0]["orderId"], ids[0]);
+    assert_eq!(page["nextCursor"], serde_json::Value::Null);
     problem(
         &engine.get("ana", "/v1/me/orders?status=NEW"),
         400,

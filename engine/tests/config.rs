@@ -295,6 +295,51 @@ fn a_price_stays_below_what_a_page_can_count() {
     ]);
 }
 
+#[test]
+fn limits_of_buyers_name_key_value_and_range() {
+    for (toml, said) in [
+        (
+            "[limits]\nper_user = { rate = 0, burst = 1 }",
+            "f.toml: limits.per_user.rate (line 2): 0 is out of range; allowed are 1 to 1000000",
+        ),
+        (
+            "[limits.per_ip]\nrate = 1\nbrust = 1",
+            "f.toml: limits.per_ip.brust (line 3): is not known; did you mean `burst`?",
+        ),
+        (
+            "[limits]\nper_device = { rate = 1 }",
+            "missing field `burst`",
+        ),
+        (
+            "[limits]\ndeny_ips = [\"10.0.0.0/8\", \"10.0.0.1/8\"]",
+            "f.toml: limits.deny_ips[1]: \"10.0.0.1/8\" has bits behind its prefix; write 10.0.0.0/8",
+        ),
+        (
+            "[limits]\nallow_users = [\"a b\"]",
+            "f.toml: limits.allow_users[0]: \"a b\" has a character that is not allowed",
+        ),
+        (
+            "[http]\ntrusted_proxies = [\"proxy.example\"]",
+            "f.toml: http.trusted_proxies[0]: \"proxy.example\" is not an address or a range",
+        ),
+        (
+            "[http]\nrequest_ms = 10_000",
+            "f.toml: http.request_ms: 10000 is too short",
+        ),
+        (
+            "[http]\nidle_ms = 5",
+            "f.toml: http.idle_ms (line 2): 5 is out of range; allowed are 50 to 300000",
+        ),
+    ] {
+        check(toml).refused(&[said]);
+    }
+    check("[limits]\nper_user = { rate = 1, seconds = 3600, burst = 1 }").accepted();
+    // A line of a minute is longer than a request may take.
+    let slow = sale(&format!("{STARTS}\nadmission.waitMs = 60000"), "1");
+    check(&format!("[http]\nrequest_ms = 60_000\n{slow}"))
+        .refused(&["http.request_ms: 60000 is too short", "70000 together"]);
+}
+
 /// The README tells the same ranges as the checks.
 #[test]
 fn the_readme_names_the_variables_and_the_range_of_a_price() {

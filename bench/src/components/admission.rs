@@ -1,13 +1,19 @@
-//! What does the gate cost a buyer who may pass, and one who may not?
+//! What do the gate and the limits cost a buyer who may pass, and one who may not?
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use floodgate_engine::admission::{Gate, GateLimits, Shed};
+use floodgate_engine::admission::{
+    AdmissionMetrics, Asker, Cleared, Gate, GateLimits, Limits, Shed, Standing,
+};
+use floodgate_engine::config::{BuyerRules, Rate};
+use floodgate_engine::domain::ids::{DeviceId, UserId};
 
 use super::Figures;
 use crate::shoot;
 
 pub fn decisions(n: u32) -> Result<Figures, String> {
+    let off = limits(&BuyerRules::default())?;
     let open = Gate::new(GateLimits {
         rate: 100_000_000,
         burst: 100_000_000,
@@ -22,28 +28,99 @@ pub fn decisions(n: u32) -> Result<Figures, String> {
         wait_max: Duration::ZERO,
         under_way_max: 4_096,
     });
-    let (admitted, admitted_ns) = shoot::run(ask(&open, n))?;
-    let (let_through, shed_ns) = shoot::run(ask(&shut, n))?;
+    let (admitted, admitted_ns) = shoot::run(ask(&off, &open, n))?;
+    let (let_through, shed_ns) = shoot::run(ask(&off, &shut, n))?;
     // One token at the start, and one a second from there.
     if admitted != n || let_through > 10 {
         return Err(format!(
             "of {n} buyers {admitted} passed the open gate and {let_through} the shut one"
         ));
     }
-    Ok(vec![
+    let mut figures = vec![
         ("admission_ns_admitted".into(), admitted_ns),
         ("admission_ns_shed".into(), shed_ns),
-    ])
+    ];
+    figures.extend(by_limits(n)?);
+    Ok(figures)
+}
+
+fn limits(rules: &BuyerRules) -> Result<Limits, String> {
+    let metrics = AdmissionMetrics::register(&prometheus::Registry::new());
+    Ok(Limits::new(rules, 7, &metrics.map_err(|e| e.to_string())?))
 }
 
 /// How many passed, and nanoseconds a decision.
-async fn ask(gate: &Gate, n: u32) -> (u32, f64) {
+async fn ask(limits: &Limits, gate: &Gate, n: u32) -> (u32, f64) {
+    let user = user(0);
     let mut passed = 0;
     let started = Instant::now();
     for buyer in 0..n {
-        let decision: Result<_, Shed> = gate.admit(buyer).await;
+        let asker = Asker {
+            user: &user,
+            device: None,
+            ip: [127, 0, 0, 1].into(),
+        };
+        let decision: Result<_, Shed> = match limits.clear(buyer, &asker, Duration::ZERO).1 {
+            Ok(cleared) => gate.admit(cleared).await,
+            Err(shed) => Err(shed),
+        };
         passed += u32::from(std::hint::black_box(decision).is_ok());
     }
-    let nanos = started.elapsed().as_secs_f64() * 1e9 / f64::from(n);
-    (passed, nanos)
+    (passed, each(started, n))
+}
+
+fn each(started: Instant, n: u32) -> f64 {
+    started.elapsed().as_secs_f64() * 1e9 / f64::from(n)
+}
+
+fn user(n: u32) -> UserId {
+    UserId::parse(&format!("buyer-{n}")).expect("letters and digits")
+}
+
+/// All three limits: every buyer a new one with a device, at one of 65,536 addresses;
+/// then the same buyers again at once, who are all sent home.
+fn by_limits(n: u32) -> Result<Figures, String> {
+    let rate = |burst| {
+        Some(Rate {
+            interval: Duration::from_secs(1),
+            burst,
+        })
+    };
+    let limits = limits(&BuyerRules {
+        per_user: rate(NonZeroU32::MIN),
+        per_device: rate(NonZeroU32::MIN),
+        per_ip: rate(NonZeroU32::MAX),
+        keys_max: 4 * n as usize,
+        ..BuyerRules::default()
+    })?;
+    let buyers: Vec<(UserId, DeviceId)> = (0..n)
+        .map(|n| (user(n), DeviceId::parse(&format!("phone-{n}"))))
+        .map(|(user, device)| (user, device.expect("letters and digits")))
+        .collect();
+    let round = || {
+        let mut passed = 0;
+        let started = Instant::now();
+        for (buyer, (user, device)) in (0..n).zip(&buyers) {
+            let asker = Asker {
+                user,
+                device: Some(device),
+                ip: [10, 0, (buyer >> 8) as u8, buyer as u8].into(),
+            };
+            let now = Duration::from_nanos(u64::from(buyer));
+            let (_, cleared): (Standing, Result<Cleared<()>, Shed>) = limits.clear((), &asker, now);
+            passed += u32::from(std::hint::black_box(cleared).is_ok());
+        }
+        (passed, each(started, n))
+    };
+    let ((passed, new_ns), (again, again_ns)) = (round(), round());
+    // With so many places hardly a set is full.
+    if passed != n || again > n / 100 {
+        return Err(format!(
+            "of {n} buyers {passed} were within their limits, and {again} when they came again"
+        ));
+    }
+    Ok(vec![
+        ("limits_ns_passed".into(), new_ns),
+        ("limits_ns_limited".into(), again_ns),
+    ])
 }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::bucket::{Pass, TokenBucket};
+use super::limits::{Cleared, Limit};
 
 #[derive(Debug, Clone, Copy)]
 pub struct GateLimits {
@@ -46,19 +47,26 @@ pub enum Shed {
     QueueFull { retry_after: Duration },
     /// The desks have as much as they can take.
     Busy { retry_after: Duration },
+    /// This user, device or address asks too often.
+    Limited { limit: Limit, retry_after: Duration },
+    /// This user or address is on the list of those who may not.
+    Denied,
+    /// Whoever stood in line when the engine was told to stop.
+    Stopping,
 }
 
 impl Shed {
     /// Every label in metrics.
-    pub const REASONS: [&'static str; 3] = ["throttled", "queue_full", "busy"];
-
-    pub fn retry_after(self) -> Duration {
-        match self {
-            Self::Throttled { retry_after }
-            | Self::QueueFull { retry_after }
-            | Self::Busy { retry_after } => retry_after,
-        }
-    }
+    pub const REASONS: [&'static str; 8] = [
+        "throttled",
+        "queue_full",
+        "busy",
+        "user_limit",
+        "device_limit",
+        "ip_limit",
+        "denied",
+        "stopping",
+    ];
 
     /// The label in metrics.
     pub fn reason(self) -> &'static str {
@@ -66,6 +74,13 @@ impl Shed {
             Self::Throttled { .. } => "throttled",
             Self::QueueFull { .. } => "queue_full",
             Self::Busy { .. } => "busy",
+            Self::Limited { limit, .. } => match limit {
+                Limit::User => "user_limit",
+                Limit::Device => "device_limit",
+                Limit::Ip => "ip_limit",
+            },
+            Self::Denied => "denied",
+            Self::Stopping => "stopping",
         }
     }
 }
@@ -76,6 +91,8 @@ pub struct Gate {
     bucket: Mutex<TokenBucket>,
     line: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    /// Has no permits; closed when the engine stops.
+    stopping: Semaphore,
     limits: GateLimits,
 }
 
@@ -86,6 +103,7 @@ impl Gate {
             bucket: Mutex::new(TokenBucket::new(limits.rate, limits.burst)),
             line: Arc::new(Semaphore::new(limits.queue_max as usize)),
             places: Arc::new(Semaphore::new(limits.under_way_max as usize)),
+            stopping: Semaphore::new(0),
             limits,
         }
     }
@@ -95,7 +113,12 @@ impl Gate {
         self.limits.queue_max as usize - self.line.available_permits()
     }
 
-    pub async fn admit<T>(&self, call: T) -> Result<Admitted<T>, Shed> {
+    /// Sends home who stands in line, and whoever would have to wait from here on.
+    pub fn stop(&self) {
+        self.stopping.close();
+    }
+
+    pub async fn admit<T>(&self, call: Cleared<T>) -> Result<Admitted<T>, Shed> {
         // The place first: a token spent on a request that finds no place is lost.
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(Shed::Busy {
@@ -112,14 +135,18 @@ impl Gate {
         let pass = self.bucket.lock().take(now, wait_max);
         match pass {
             Pass::Now => {}
-            Pass::After(wait) => tokio::time::sleep(wait).await,
+            Pass::After(wait) => tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // Without permits it resolves only when it is closed.
+                _ = self.stopping.acquire() => return Err(Shed::Stopping),
+            },
             Pass::TooLong(retry_after) if in_line.is_ok() => {
                 return Err(Shed::Throttled { retry_after });
             }
             Pass::TooLong(retry_after) => return Err(Shed::QueueFull { retry_after }),
         }
         Ok(Admitted {
-            call,
+            call: call.into_inner(),
             _place: place,
         })
     }
@@ -139,20 +166,27 @@ mod tests {
         }
     }
 
+    fn buyer() -> Cleared<()> {
+        super::super::limits::cleared(())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn waits_in_line_then_says_no() {
         let gate = Arc::new(Gate::new(limits()));
         let start = Instant::now();
-        assert!(gate.admit(()).await.is_ok());
+        assert!(gate.admit(buyer()).await.is_ok());
         let waiting: Vec<_> = (0..2)
             .map(|_| {
                 let gate = Arc::clone(&gate);
-                tokio::spawn(async move { gate.admit(()).await.map(|_| start.elapsed()) })
+                tokio::spawn(async move { gate.admit(buyer()).await.map(|_| start.elapsed()) })
             })
             .collect();
         tokio::task::yield_now().await;
         assert_eq!(gate.n_waiting(), 2);
-        assert!(matches!(gate.admit(()).await, Err(Shed::QueueFull { .. })));
+        assert!(matches!(
+            gate.admit(buyer()).await,
+            Err(Shed::QueueFull { .. })
+        ));
         let mut after = Vec::new();
         for task in waiting {
             after.push(task.await.expect("no panic").expect("admitted").as_millis());
@@ -169,9 +203,25 @@ mod tests {
             burst: 1_000,
             ..limits()
         });
-        let first = gate.admit(()).await.expect("room");
-        assert!(matches!(gate.admit(()).await, Err(Shed::Busy { .. })));
+        let first = gate.admit(buyer()).await.expect("room");
+        assert!(matches!(gate.admit(buyer()).await, Err(Shed::Busy { .. })));
         drop(first);
-        assert!(gate.admit(()).await.is_ok());
+        assert!(gate.admit(buyer()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_in_line_at_the_end_is_sent_home() {
+        let gate = Arc::new(Gate::new(limits()));
+        assert!(gate.admit(buyer()).await.is_ok());
+        let start = Instant::now();
+        let waiting = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.admit(buyer()).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        gate.stop();
+        assert_eq!(waiting.await.expect("no panic"), Err(Shed::Stopping));
+        assert_eq!(gate.admit(buyer()).await.map(drop), Err(Shed::Stopping));
+        assert!(start.elapsed().is_zero(), "nobody waited");
     }
 }

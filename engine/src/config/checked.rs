@@ -4,8 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::limits::{self, BuyerRules};
+use super::patience::{self, Patience};
 use super::raw::{self, RawConfig};
 use super::{AdminToken, ConfigError, Given, Overrides, folder, listen, origin};
+use crate::domain::ip::IpSet;
 use crate::domain::sale::{RawSale, Sale};
 
 #[derive(Debug, Clone)]
@@ -20,6 +23,7 @@ pub struct Config {
     pub under_way_max: u32,
     pub answer_max: Duration,
     pub reconcile_every: Duration,
+    pub buyers: BuyerRules,
     pub sales: Vec<Sale>,
 }
 
@@ -33,6 +37,11 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Threads that serve buyers and run the embedded stock.
     pub workers: usize,
+    /// Connections of one client at once; trusted proxies are not counted.
+    pub connections_per_ip_max: Option<usize>,
+    /// Whose word about the client's address counts.
+    pub trusted_proxies: IpSet,
+    pub patience: Patience,
     pub admin_token: Option<AdminToken>,
 }
 
@@ -138,6 +147,8 @@ impl Checker<'_> {
             origin::check(text).or_else(|e| self.fail(format!("http.origins[{i}]"), e))?;
         }
         let seconds = |n: u32| Duration::from_secs(u64::from(n));
+        let sales = self.sales(&raw.sales)?;
+        let per_ip = raw.http.connections_per_ip_max as usize;
         Ok(Config {
             http: HttpConfig {
                 listen: public.1,
@@ -145,6 +156,10 @@ impl Checker<'_> {
                 auth: self.auth(&raw, public)?,
                 connections_max: raw.http.connections_max as usize,
                 workers: raw.http.workers.map_or_else(processors, |n| n as usize),
+                connections_per_ip_max: (per_ip > 0).then_some(per_ip),
+                trusted_proxies: self.ips("http.trusted_proxies", &raw.http.trusted_proxies)?,
+                patience: patience::check(&raw, &sales)
+                    .or_else(|problem| self.fail("http.request_ms", problem))?,
                 admin_token: self.admin_token(&raw, over)?,
                 origins: raw.http.origins,
             },
@@ -155,8 +170,15 @@ impl Checker<'_> {
             under_way_max: raw.limits.under_way_max,
             answer_max: Duration::from_millis(u64::from(raw.limits.answer_ms)),
             reconcile_every: seconds(raw.limits.reconcile_seconds),
-            sales: self.sales(&raw.sales)?,
+            buyers: limits::check(&raw.limits)
+                .or_else(|(key, problem)| self.fail(format!("limits.{key}"), problem))?,
+            sales,
         })
+    }
+
+    /// The place in a list of addresses is part of the key.
+    fn ips(&self, key: &str, texts: &[String]) -> Result<IpSet, ConfigError> {
+        limits::ips(texts).or_else(|(at, problem)| self.fail(format!("{key}[{at}]"), problem))
     }
 
     fn data_dir(&self, dir: &str, over: &Overrides) -> Result<PathBuf, ConfigError> {

@@ -6,15 +6,19 @@
 
 mod checked;
 mod folder;
+mod limits;
 mod listen;
 mod origin;
 mod outside;
+mod patience;
 mod raw;
 mod secret;
 mod shape;
 
 pub use checked::{AuthMode, Config, HttpConfig};
+pub use limits::{BuyerRules, Names, Rate};
 pub use outside::{Given, Overrides};
+pub use patience::Patience;
 pub use secret::AdminToken;
 
 /// Names who said it (file and key, variable, or flag), the value and what is allowed.

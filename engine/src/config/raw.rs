@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use super::limits::RawRate;
 use super::{ConfigError, shape};
 use crate::domain::sale::RawSale;
 
@@ -27,6 +28,14 @@ pub struct RawHttp {
     pub connections_max: u32,
     /// None: one for each processor.
     pub workers: Option<u32>,
+    /// 0: as many as there are.
+    pub connections_per_ip_max: u32,
+    pub trusted_proxies: Vec<String>,
+    pub idle_ms: u32,
+    pub header_ms: u32,
+    pub body_ms: u32,
+    pub request_ms: u32,
+    pub write_ms: u32,
     pub admin_token_file: Option<String>,
 }
 
@@ -38,6 +47,13 @@ impl Default for RawHttp {
             origins: Vec::new(),
             connections_max: 15_000,
             workers: None,
+            connections_per_ip_max: 0,
+            trusted_proxies: Vec::new(),
+            idle_ms: 15_000,
+            header_ms: 10_000,
+            body_ms: 5_000,
+            request_ms: 120_000,
+            write_ms: 15_000,
             admin_token_file: None,
         }
     }
@@ -100,6 +116,14 @@ pub struct RawLimits {
     pub under_way_max: u32,
     pub answer_ms: u32,
     pub reconcile_seconds: u32,
+    pub per_user: Option<RawRate>,
+    pub per_device: Option<RawRate>,
+    pub per_ip: Option<RawRate>,
+    pub keys_max: u32,
+    pub deny_users: Vec<String>,
+    pub deny_ips: Vec<String>,
+    pub allow_users: Vec<String>,
+    pub allow_ips: Vec<String>,
 }
 
 impl Default for RawLimits {
@@ -108,6 +132,14 @@ impl Default for RawLimits {
             under_way_max: 16_384,
             answer_ms: 5_000,
             reconcile_seconds: 5,
+            per_user: None,
+            per_device: None,
+            per_ip: None,
+            keys_max: 262_144,
+            deny_users: Vec::new(),
+            deny_ips: Vec::new(),
+            allow_users: Vec::new(),
+            allow_ips: Vec::new(),
         }
     }
 }

@@ -35,6 +35,13 @@ const FILE: &[Key] = &[
             ("origins", Texts),
             ("connections_max", Number(1..=1_000_000)),
             ("workers", Number(1..=256)),
+            ("connections_per_ip_max", Number(0..=1_000_000)),
+            ("trusted_proxies", Texts),
+            ("idle_ms", Number(TIME_MS)),
+            ("header_ms", Number(TIME_MS)),
+            ("body_ms", Number(TIME_MS)),
+            ("request_ms", Number(100..=600_000)),
+            ("write_ms", Number(TIME_MS)),
             ("admin_token_file", Text),
         ]),
     ),
@@ -61,9 +68,26 @@ const FILE: &[Key] = &[
             ("under_way_max", Number(1..=1_000_000)),
             ("answer_ms", Number(100..=60_000)),
             ("reconcile_seconds", Number(1..=3_600)),
+            ("per_user", Table(RATE)),
+            ("per_device", Table(RATE)),
+            ("per_ip", Table(RATE)),
+            ("keys_max", Number(1_024..=16_777_216)),
+            ("deny_users", Texts),
+            ("deny_ips", Texts),
+            ("allow_users", Texts),
+            ("allow_ips", Texts),
         ]),
     ),
     ("sales", Tables(SALE)),
+];
+
+/// From what a test needs to what nobody should wait for.
+const TIME_MS: RangeInclusive<u64> = 50..=300_000;
+
+const RATE: &[Key] = &[
+    ("rate", Number(1..=1_000_000)),
+    ("seconds", Number(1..=3_600)),
+    ("burst", Number(1..=1_000_000)),
 ];
 
 const SALE: &[Key] = &[
@@ -275,7 +299,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 9);
+        assert_eq!(all.len(), 12);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

@@ -8,6 +8,7 @@ pub mod allotment;
 pub mod codec;
 pub mod entitlement;
 pub mod ids;
+pub mod ip;
 pub mod money;
 pub mod order;
 pub mod payment;

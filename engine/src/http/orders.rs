@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, HeaderName, LOCATION};
+use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use serde::Serialize;
 
 use super::call::{Call, Unread};
 use super::respond::{Code, Problem, Reply};
 use super::routes::Public;
 use super::wire::{LimitOut, OrderIn, OrderOut, PreviewItemOut, PreviewOut};
-use super::{auth, json};
+use super::{auth, client, json};
+use crate::admission::{Limit, Shed};
 use crate::domain::ids::{IdemKey, OrderId, UserId};
 use crate::domain::money::Cents;
 use crate::domain::order::{Order, OrderEvent};
@@ -21,6 +22,8 @@ use crate::sale::{Bought, Changed, FactError, LiveSale, Purchase, Refusal};
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const PAGE_MAX: usize = 100;
+/// Orders that one call reads to find those with a status.
+const READ_MAX: usize = 500;
 
 fn user(public: &Public, call: &Call) -> Result<UserId, Problem> {
     auth::user(&public.config.auth, call.peer, call.headers())
@@ -89,27 +92,19 @@ pub(super) async fn create(public: &Public, call: &Call, body: Unread) -> Result
     if !public.ready.load(Ordering::Relaxed) {
         return Err(not_ready());
     }
-    match public
-        .selling
-        .buy(
-            &live,
-            Purchase {
-                user,
-                key,
-                units,
-                device,
-            },
-        )
-        .await
-    {
+    let purchase = Purchase {
+        user,
+        key,
+        units,
+        device,
+        ip: client::address(call.peer, call.headers(), &public.config.trusted_proxies),
+    };
+    let (bought, standing) = public.selling.buy(&live, purchase).await;
+    let answer = match bought {
         Bought::New(order) => Ok(located(StatusCode::CREATED, &order)),
         Bought::Replay(order) => Ok(located(StatusCode::OK, &order).fixed(REPLAYED, "true")),
         Bought::Refused(refusal) => Err(refused(refusal, &live)),
-        Bought::Shed(shed) => Err(Problem::new(
-            Code::Throttled,
-            "nothing was set aside; ask again later",
-        )
-        .retry_after(shed.retry_after())),
+        Bought::Shed(shed) => Err(turned_away(shed)),
         Bought::InProgress => Err(Problem::new(
             Code::KeyInProgress,
             "ask again with the same key",
@@ -128,6 +123,49 @@ pub(super) async fn create(public: &Public, call: &Call, body: Unread) -> Result
             tracing::debug!(why, "not ready");
             Err(not_ready())
         }
+    };
+    match public.policies.headers(&standing) {
+        None => answer,
+        Some(headers) => with_headers(answer, headers),
+    }
+}
+
+fn with_headers(
+    answer: Result<Reply, Problem>,
+    headers: [(HeaderName, HeaderValue); 2],
+) -> Result<Reply, Problem> {
+    match answer {
+        Ok(mut reply) => {
+            reply.response.headers_mut().extend(headers);
+            Ok(reply)
+        }
+        Err(mut problem) => {
+            problem.headers.extend(headers);
+            Err(problem)
+        }
+    }
+}
+
+fn turned_away(shed: Shed) -> Problem {
+    let later = |retry_after| {
+        Problem::new(Code::Throttled, "nothing was set aside; ask again later")
+            .retry_after(retry_after)
+    };
+    match shed {
+        Shed::Throttled { retry_after }
+        | Shed::QueueFull { retry_after }
+        | Shed::Busy { retry_after } => later(retry_after),
+        Shed::Limited { limit, retry_after } => {
+            let who = match limit {
+                Limit::User => "this buyer asks",
+                Limit::Device => "this device asks",
+                Limit::Ip => "buyers at this address ask",
+            };
+            let detail = format!("{who} too often; nothing was set aside, ask again later");
+            Problem::new(Code::RateLimited, detail).retry_after(retry_after)
+        }
+        Shed::Denied => Problem::new(Code::Forbidden, "this buyer or address may not buy here"),
+        Shed::Stopping => not_ready(),
     }
 }
 
@@ -258,7 +296,7 @@ pub(super) fn mine(public: &Public, call: &Call) -> Result<Reply, Problem> {
             .filter(|n| (1..=PAGE_MAX).contains(n))
             .ok_or_else(|| field("limit", &format!("allowed are 1 to {PAGE_MAX}")))?,
     };
-    let mut before = match call.query("cursor") {
+    let before = match call.query("cursor") {
         None | Some("") => None,
         Some(text) => {
             Some(OrderId::parse(text).ok_or_else(|| field("cursor", "not one that a page gave"))?)
@@ -281,36 +319,17 @@ pub(super) fn mine(public: &Public, call: &Call) -> Result<Reply, Problem> {
             "allowed are PENDING_PAYMENT, PAID, DELIVERED, CLOSED, REFUND_DUE, REFUNDED",
         ));
     }
-    let mut orders = Vec::new();
-    // A user has at most a few hundred orders, so a filter may read past a page.
-    let next = loop {
-        let page = public
-            .selling
-            .orders_of(&user, before, limit)
-            .map_err(|e| broken(&e))?;
-        let n_found = page.len();
-        let mut n_read = 0;
-        for order in page {
-            if orders.len() == limit {
-                break;
-            }
-            n_read += 1;
-            before = Some(order.id);
-            if status.is_none_or(|s| order.state.name() == s) {
-                orders.push(order);
-            }
-        }
-        let all_read = n_found < limit && n_read == n_found;
-        if all_read {
-            break None;
-        }
-        if orders.len() == limit {
-            break before;
-        }
-    };
+    // A page that a filter leaves short, or empty, has a cursor as long as there is more.
+    let read_max = if status.is_some() { READ_MAX } else { limit };
+    let own = public
+        .selling
+        .orders_of(&user, before, limit, read_max, |order| {
+            status.is_none_or(|s| order.state.name() == s)
+        })
+        .map_err(|e| broken(&e))?;
     let out = MineOut {
-        orders: orders.iter().map(OrderOut::of).collect(),
-        next_cursor: next.map(|id| id.to_string()),
+        orders: own.orders.iter().map(OrderOut::of).collect(),
+        next_cursor: own.next.map(|id| id.to_string()),
     };
     Ok(Reply::json(StatusCode::OK, &out).fixed(CACHE_CONTROL, "no-store"))
 }

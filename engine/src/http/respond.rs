@@ -62,6 +62,7 @@ codes! {
     StockNotEnough "STOCK_NOT_ENOUGH" UNPROCESSABLE_ENTITY "Not enough units are left",
     LimitExceeded "LIMIT_EXCEEDED" UNPROCESSABLE_ENTITY "The limit of this buyer is reached",
     KeyReused "IDEMPOTENCY_KEY_REUSED" UNPROCESSABLE_ENTITY "The key was used for another request",
+    RateLimited "RATE_LIMITED" TOO_MANY_REQUESTS "Too many requests of one buyer",
     OrderStateInvalid "ORDER_STATE_INVALID" LOCKED "The state of the order does not allow this",
     Throttled "FLASH_SALE_THROTTLED" SERVICE_UNAVAILABLE "Too many buyers at once",
     OutcomeUnknown "OUTCOME_UNKNOWN" SERVICE_UNAVAILABLE "The outcome is not known yet; retry with the same key",
@@ -78,8 +79,8 @@ pub struct Problem {
     pub code: Code,
     pub detail: Cow<'static, str>,
     pub retry_after: Option<Duration>,
-    /// Allow of a 405, WWW-Authenticate of a 401.
-    pub header: Option<(HeaderName, &'static str)>,
+    /// Allow of a 405, WWW-Authenticate of a 401, RateLimit of a purchase.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The beginning and the end of a text that is longer than `bytes_max`: errors
@@ -101,7 +102,7 @@ impl Problem {
             code,
             detail: shortened(detail.into(), DETAIL_BYTES_MAX),
             retry_after: None,
-            header: None,
+            headers: Vec::new(),
         }
     }
 
@@ -111,7 +112,7 @@ impl Problem {
     }
 
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
+        self.headers.push((name, HeaderValue::from_static(value)));
         self
     }
 
@@ -193,8 +194,8 @@ impl Reply {
         reply.problem = Some(problem.code);
         let headers = reply.response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = &problem.header {
-            headers.insert(name, HeaderValue::from_static(value));
+        for (name, value) in &problem.headers {
+            headers.insert(name, value.clone());
         }
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             // Whole seconds, never zero: zero would mean "at once, all of you".

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 
 use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
+use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
 use super::{orders, sales};
-use crate::config::HttpConfig;
+use crate::config::{BuyerRules, HttpConfig};
 use crate::sale::Selling;
 
 const BODY: BodyLimits = BodyLimits {
@@ -34,6 +35,7 @@ pub struct Public {
     pub config: HttpConfig,
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
+    pub(super) policies: Policies,
     run_id: u32,
 }
 
@@ -85,9 +87,11 @@ impl Public {
         config: HttpConfig,
         metrics: HttpMetrics,
         ready: Arc<AtomicBool>,
+        rules: &BuyerRules,
         run_id: u32,
     ) -> Self {
         Self {
+            policies: Policies::new(rules),
             selling,
             config,
             metrics,
@@ -167,7 +171,8 @@ impl Public {
             ),
             (
                 ACCESS_CONTROL_EXPOSE_HEADERS,
-                "location, retry-after, idempotency-replayed, x-request-id, etag",
+                "location, retry-after, idempotency-replayed, x-request-id, etag, ratelimit, \
+                 ratelimit-policy",
             ),
             (ACCESS_CONTROL_MAX_AGE, "600"),
         ];

@@ -76,9 +76,9 @@ impl SaleMetrics {
         )?;
         // An alert on growth needs the zero before the first time.
         for (counters, labels) in [
-            (&reserve_errors, ["changed", "guard", "ledger"]),
-            (&rebuilds, ["changed", "guard", "settle"]),
-            (&shed, Shed::REASONS),
+            (&reserve_errors, &["changed", "guard", "ledger"][..]),
+            (&rebuilds, &["changed", "guard", "settle"]),
+            (&shed, &Shed::REASONS),
         ] {
             for label in labels {
                 counters.with_label_values(&[label]).inc_by(0);

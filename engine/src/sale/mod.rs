@@ -25,4 +25,6 @@ pub use guard::{Line, Units};
 pub use live::LiveSale;
 pub use metrics::SaleMetrics;
 pub use recovery::RecoveryError;
-pub use selling::{Bought, Created, OrdersPage, Purchase, Selling, SellingParts, Switched};
+pub use selling::{
+    Bought, Created, OrdersPage, OwnOrders, Purchase, Selling, SellingParts, Switched,
+};

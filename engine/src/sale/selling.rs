@@ -1,6 +1,7 @@
 //! The sales of a node: open them, buy in them, change their orders.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::live::LiveSale;
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, LEASE_MS};
 use super::recovery::{self, RecoveryError, Tools};
-use crate::admission::Shed;
+use crate::admission::{Asker, Limits, Shed, Standing};
 use crate::domain::allotment::Allotment;
 use crate::domain::codec::decode_sale;
 use crate::domain::ids::{
@@ -38,6 +39,7 @@ pub struct SellingParts {
     pub host: Arc<dyn StockHost>,
     pub clock: Arc<dyn Clock>,
     pub metrics: SaleMetrics,
+    pub limits: Limits,
     pub node: NodeNo,
     pub seed: u64,
     pub under_way_max: u32,
@@ -52,6 +54,8 @@ pub struct Purchase {
     pub key: IdemKey,
     pub units: Units,
     pub device: Option<DeviceId>,
+    /// Whose request it is for the limits by address.
+    pub ip: IpAddr,
 }
 
 /// What a purchase came to.
@@ -94,12 +98,23 @@ pub struct OrdersPage {
     pub durable_seq: u64,
 }
 
+/// A page of one user's orders, the newest first.
+#[derive(Debug, Default)]
+pub struct OwnOrders {
+    pub orders: Vec<Order>,
+    /// Where the next page goes on, if there is more to read.
+    pub next: Option<OrderId>,
+}
+
 type SalesById = HashMap<SaleId, Arc<LiveSale>>;
 
 pub struct Selling {
     sales: ArcSwap<SalesById>,
     tools: Tools,
     answer_max: Duration,
+    limits: Limits,
+    /// From where the limits count time.
+    started: Instant,
     disk_low: AtomicBool,
     /// One sale is created or switched at a time.
     admin: Mutex<()>,
@@ -113,6 +128,7 @@ impl Selling {
             host,
             clock,
             metrics,
+            limits,
             node,
             seed,
             under_way_max,
@@ -147,6 +163,8 @@ impl Selling {
             sales: ArcSwap::default(),
             tools,
             answer_max,
+            limits,
+            started: Instant::now(),
             disk_low: AtomicBool::new(false),
             admin: Mutex::new(()),
         });
@@ -333,13 +351,21 @@ impl Selling {
         receipt.await.map(drop).map_err(|e| e.to_string())
     }
 
-    /// One purchase, from key to answer.
-    pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> Bought {
+    /// One purchase, from key to answer; and how its buyer stands with the limits,
+    /// where they were asked.
+    pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> (Bought, Standing) {
+        let mut standing = Standing::default();
+        let bought = self.bought(live, purchase, &mut standing).await;
+        (bought, standing)
+    }
+
+    async fn bought(&self, live: &LiveSale, purchase: Purchase, standing: &mut Standing) -> Bought {
         let Purchase {
             user,
             key,
             units,
             device,
+            ip,
         } = purchase;
         let sale = live.sale();
         let fingerprint = Fingerprint::of_request(
@@ -377,14 +403,23 @@ impl Selling {
                     return Bought::Refused(refusal);
                 }
             };
-            let admitted = live
-                .gate
-                .admit(Ask {
+            let asker = Asker {
+                user: &user,
+                device: device.as_ref(),
+                ip,
+            };
+            let now = asked_at.saturating_duration_since(self.started);
+            let (left, cleared) = self.limits.clear(claim, &asker, now);
+            *standing = left;
+            let cleared = match cleared {
+                Ok(cleared) => cleared.map(|claim| Ask {
                     claim,
                     units,
                     device,
-                })
-                .await;
+                }),
+                Err(shed) => return self.shed(shed),
+            };
+            let admitted = live.gate.admit(cleared).await;
             let admitted_at = Instant::now();
             self.tools
                 .metrics
@@ -392,14 +427,7 @@ impl Selling {
                 .observe((admitted_at - asked_at).as_secs_f64());
             let ask = match admitted {
                 Ok(ask) => ask,
-                Err(shed) => {
-                    self.tools
-                        .metrics
-                        .shed
-                        .with_label_values(&[shed.reason()])
-                        .inc();
-                    return Bought::Shed(shed);
-                }
+                Err(shed) => return self.shed(shed),
             };
             // The sale may have been paused or ended while this one stood in line.
             if let Some(refusal) = live.refuse_now(self.tools.clock.now(), &[]) {
@@ -428,6 +456,12 @@ impl Selling {
                 Ok(Err(_)) => Bought::NotReady("the engine is starting or stopping"),
             };
         }
+    }
+
+    fn shed(&self, shed: Shed) -> Bought {
+        let counter = &self.tools.metrics.shed;
+        counter.with_label_values(&[shed.reason()]).inc();
+        Bought::Shed(shed)
     }
 
     /// `None`: whoever held the key gave up; look again.
@@ -478,27 +512,39 @@ impl Selling {
             .cloned()
     }
 
-    /// A user's orders over all sales, newest first, before `before`.
+    /// A user's orders over all sales that are `wanted`, newest first, before `before`:
+    /// at most `limit` of them, and at most `read_max` orders are read for it.
     pub fn orders_of(
         &self,
         user: &UserId,
         before: Option<OrderId>,
         limit: usize,
-    ) -> Result<Vec<Order>, FactError> {
+        read_max: usize,
+        wanted: impl Fn(&Order) -> bool,
+    ) -> Result<OwnOrders, FactError> {
         let ledger = &self.tools.ledger;
         let refs = ledger.by_owner(
             user.as_bytes(),
             facts::ORDER,
             before.as_ref().map(|id| &id.as_bytes()[..]),
-            limit,
+            read_max + 1,
         )?;
-        let mut orders = Vec::with_capacity(refs.len());
-        for found in refs {
+        let mut own = OwnOrders::default();
+        let mut read = None;
+        for (n_read, found) in refs.iter().enumerate() {
+            if own.orders.len() == limit || n_read == read_max {
+                own.next = read;
+                break;
+            }
+            read = OrderId::from_bytes(&found.id);
             if let Some(snapshot) = ledger.entity(&found.group, facts::ORDER, &found.id)? {
-                orders.push(facts::order_of(&snapshot)?);
+                let order = facts::order_of(&snapshot)?;
+                if wanted(&order) {
+                    own.orders.push(order);
+                }
             }
         }
-        Ok(orders)
+        Ok(own)
     }
 
     /// All orders of a sale, as the ledger has them.
@@ -567,6 +613,13 @@ impl Selling {
             }
         }
         audits
+    }
+
+    /// Whoever stands in line for a token goes home: there will be none.
+    pub fn close_gates(&self) {
+        for live in self.sales.load().values() {
+            live.gate.stop();
+        }
     }
 
     /// Everything handed to a desk is finished and told; then the desks are closed.

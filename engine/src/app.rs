@@ -14,11 +14,14 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
 use crate::admission::{AdmissionMetrics, Limits};
-use crate::config::{AdminToken, Config};
+use crate::config::{AdminToken, Config, Patience};
+use crate::descriptors::{self, Shares};
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
 use crate::domain::time::{Clock, UnixMs};
-use crate::http::{self, Admin, HttpMetrics, Listener, Public};
+use crate::http::{
+    self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
+};
 use crate::reconcile::{ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
@@ -76,9 +79,11 @@ pub async fn run(
     let text = |e: prometheus::Error| format!("register metrics: {e}");
     build_info(&registry).map_err(text)?;
 
+    let descriptors = descriptors::at_start(config.http.connections_max, ADMIN_CONNECTIONS)?;
+
     // Sockets first: a port in use should be told before anything is opened.
-    let public_socket = Listener::bind(config.http.listen, config.http.connections_max)?;
-    let admin_socket = Listener::bind(config.http.admin_listen, ADMIN_CONNECTIONS)?;
+    let public_socket = Listener::bind(config.http.listen)?;
+    let admin_socket = Listener::bind(config.http.admin_listen)?;
     let addresses = Addresses {
         public: public_socket.address().map_err(|e| e.to_string())?,
         admin: admin_socket.address().map_err(|e| e.to_string())?,
@@ -90,7 +95,7 @@ pub async fn run(
         .mode(0o700)
         .create(&config.data_dir)
         .map_err(|e| format!("create the data folder {}: {e}", config.data_dir.display()))?;
-    let ledger = open_ledger(&config, &registry)?;
+    let ledger = open_ledger(&config, &descriptors, &registry)?;
     let token = match &config.http.admin_token {
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
@@ -165,6 +170,7 @@ pub async fn run(
     let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));
 
     let ready = Arc::new(AtomicBool::new(true));
+    let connections = ConnectionMetrics::register(&registry).map_err(text)?;
     let (stop_http, stopping) = watch::channel(false);
     let (stop_admin, stopping_admin) = watch::channel(false);
     let run_id = u32::try_from(ledger.incarnation() & 0xFFFF_FFFF).unwrap_or(0);
@@ -191,15 +197,34 @@ pub async fn run(
         public_socket,
         Some(workers),
         move |request, peer| Arc::clone(&public).handle(request, peer),
+        Bounds {
+            connections_max: descriptors.connections_max,
+            client_cap: ClientCap {
+                max: config.http.connections_per_ip_max,
+                exempt: config.http.trusted_proxies.clone(),
+            },
+            patience: config.http.patience,
+            grace: GRACE,
+        },
+        connections.of("public"),
         stopping,
-        GRACE,
     ));
     let serving_admin = tokio::spawn(http::serve(
         admin_socket,
         None,
         move |request, peer| Arc::clone(&admin).handle(request, peer),
+        Bounds {
+            connections_max: ADMIN_CONNECTIONS,
+            client_cap: ClientCap::default(),
+            // Reconciliations and long lists take their time.
+            patience: Patience {
+                request: Duration::from_secs(600),
+                ..config.http.patience
+            },
+            grace: Duration::from_secs(1),
+        },
+        connections.of("admin"),
         stopping_admin,
-        Duration::from_secs(1),
     ));
     tracing::info!(public = %addresses.public, admin = %addresses.admin, "floodgate is open");
     started(addresses);
@@ -214,6 +239,7 @@ pub async fn run(
     // not be answered, and the process ends.
     stopped?;
     tracing::info!("stopping: no new connections, requests under way finish");
+    selling.close_gates();
     let _ = stop_http.send(true);
     let _ = serving.await;
     reconciling.abort();
@@ -256,13 +282,18 @@ fn check_witness(config: &Config, ledger: &Ledger, store: &dyn OrderStore) -> Re
     })
 }
 
-fn open_ledger(config: &Config, registry: &Registry) -> Result<Ledger, String> {
+fn open_ledger(
+    config: &Config,
+    descriptors: &Shares,
+    registry: &Registry,
+) -> Result<Ledger, String> {
     let mut ledger = LedgerConfig::new(config.data_dir.join("ledger"));
     ledger.batch = BatchLimits {
         records_max: config.batch_records_max,
         ..ledger.batch
     };
     ledger.queue_records_max = config.queue_records_max;
+    ledger.open_files_max = Some(descriptors.ledger_files_max);
     let metrics = LedgerMetrics::default();
     metrics
         .register(registry)

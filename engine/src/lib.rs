@@ -8,6 +8,7 @@ pub mod admission;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod disk;
 pub mod domain;
 pub mod http;

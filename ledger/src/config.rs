@@ -1,5 +1,6 @@
 //! What a ledger needs to know before it opens.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use crate::batch::BatchLimits;
@@ -18,6 +19,9 @@ pub struct LedgerConfig {
     pub queue_records_max: usize,
     /// Memory of one write buffer; records and entities have up to four each.
     pub memtable_bytes: usize,
+    /// Table files kept open at once, or all there are. Whoever shares the process's
+    /// descriptors with others names a number, or the ledger could run out of them.
+    pub open_files_max: Option<NonZeroU16>,
     pub metrics: LedgerMetrics,
 }
 
@@ -29,6 +33,7 @@ impl LedgerConfig {
             batch: BatchLimits::default(),
             queue_records_max: 16_384,
             memtable_bytes: 64 << 20,
+            open_files_max: None,
             metrics: LedgerMetrics::default(),
         }
     }

@@ -61,7 +61,7 @@ impl Ledger {
     ) -> Result<Self, OpenError> {
         config.check()?;
         let path = &config.path;
-        let rocks = open::tables(path, config.memtable_bytes)?;
+        let rocks = open::tables(&config)?;
         let mut device = device(RocksDevice::new(Arc::clone(&rocks)));
         let identity = open::check(path, &rocks, &mut *device)?;
         let metrics = config.metrics.clone();

@@ -10,6 +10,7 @@ use std::io::{Read, Seek, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::LedgerConfig;
 use crate::device::{Device, Table, Write};
 use crate::error::{Damage, OpenError, ReadError};
 use crate::keys;
@@ -35,11 +36,12 @@ pub struct Identity {
 }
 
 /// Locks the folder and opens the tables. Nothing is checked yet.
-pub(crate) fn tables(path: &Path, memtable_bytes: usize) -> Result<Arc<Rocks>, OpenError> {
+pub(crate) fn tables(config: &LedgerConfig) -> Result<Arc<Rocks>, OpenError> {
+    let path = &*config.path;
     let io = |step| move |error: std::io::Error| io_error(path, step, error);
     fs::create_dir_all(path).map_err(io("create folder"))?;
     let lock = lock(path)?;
-    let rocks = Rocks::open(&path.join(DB_FOLDER), memtable_bytes, lock)
+    let rocks = Rocks::open(&path.join(DB_FOLDER), config, lock)
         .map_err(|error| rocks_error(path, "open tables", error))?;
     // The folder's own name must survive a power cut as well as its content.
     let folders = [

@@ -12,6 +12,7 @@ use rocksdb::{
     WriteOptions,
 };
 
+use crate::config::LedgerConfig;
 use crate::device::{Device, DeviceError, Table, Write};
 
 /// Blocks of all tables, indexes and filters.
@@ -30,9 +31,12 @@ pub(crate) struct Rocks {
 }
 
 impl Rocks {
-    pub(crate) fn open(path: &Path, memtable_bytes: usize, lock: File) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, config: &LedgerConfig, lock: File) -> Result<Self, Error> {
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        DB::open_cf_descriptors(&options(), path, tables(memtable_bytes, &cache)).map(|db| Self {
+        let mut options = options();
+        options.set_max_open_files(config.open_files_max.map_or(-1, |n| i32::from(n.get())));
+        let tables = tables(config.memtable_bytes, &cache);
+        DB::open_cf_descriptors(&options, path, tables).map(|db| Self {
             db,
             _lock: Some(lock),
         })

@@ -169,7 +169,7 @@ impl Unread {
             Ok(Err(_)) => Err(Problem::new(Code::MalformedBody, "the body ended early")),
             Err(_) => Err(Problem::new(
                 Code::RequestTimeout,
-                format!("the body did not arrive within {} s", time_max.as_secs()),
+                format!("the body did not arrive within {} ms", time_max.as_millis()),
             )),
         }
     }

@@ -1,6 +1,7 @@
 //! HTTP: sockets, requests and the words of the API; no decision about a sale.
 //!
-//! `accept` owns sockets and their limits, `call` reads what is the same for every
+//! `accept` lets connections in, `connection` owns one of them and its time limits,
+//! `call` reads what is the same for every
 //! request, `routes` and `admin` find what is asked for, one file per subject
 //! answers it, and `respond` alone turns answers into status codes.
 
@@ -10,18 +11,21 @@ mod audit;
 mod auth;
 mod call;
 mod client;
+mod connection;
 mod health;
 mod json;
 mod letters;
 mod metrics;
 mod orders;
+mod places;
 mod ratelimit;
 mod respond;
 mod routes;
 mod sales;
 mod wire;
 
-pub use accept::{Listener, serve};
+pub use accept::{Bounds, Listener, serve};
 pub use admin::Admin;
 pub use metrics::HttpMetrics;
+pub use places::{ClientCap, ConnectionMetrics};
 pub use routes::Public;

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
@@ -23,11 +22,8 @@ use super::{orders, sales};
 use crate::config::{BuyerRules, HttpConfig};
 use crate::sale::Selling;
 
-const BODY: BodyLimits = BodyLimits {
-    // A purchase has a few hundred bytes.
-    bytes_max: 8 * 1024,
-    time_max: Duration::from_secs(5),
-};
+/// A purchase has a few hundred bytes.
+const BODY_BYTES_MAX: usize = 8 * 1024;
 
 /// What the public listener needs.
 pub struct Public {
@@ -108,7 +104,11 @@ impl Public {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let call = Call { head, peer };
-        let (route, answer) = self.route(&call, Unread::new(body, BODY)).await;
+        let limits = BodyLimits {
+            bytes_max: BODY_BYTES_MAX,
+            time_max: self.config.patience.body,
+        };
+        let (route, answer) = self.route(&call, Unread::new(body, limits)).await;
         let mut reply = call.answer(self.run_id, answer);
         self.cors(call.headers(), &mut reply);
         self.metrics.count(

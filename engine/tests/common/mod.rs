@@ -52,8 +52,28 @@ impl Engine {
         Self::start_on(folder, config, "127.0.0.1:0", "127.0.0.1:0", "").expect("the engine starts")
     }
 
+    /// With so many descriptors and no more (`ulimit -n`).
+    pub fn start_under(folder: &TempDir, config: &str, descriptors: u32) -> Result<Self, String> {
+        let mut shell = Command::new("bash");
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_floodgate")]);
+        Self::start_by(shell, folder, config, "127.0.0.1:0", "127.0.0.1:0", "")
+    }
+
     /// `failpoints` as the variable FAILPOINTS takes them.
     pub fn start_on(
+        folder: &TempDir,
+        config: &str,
+        http: &str,
+        admin: &str,
+        failpoints: &str,
+    ) -> Result<Self, String> {
+        let command = Command::new(env!("CARGO_BIN_EXE_floodgate"));
+        Self::start_by(command, folder, config, http, admin, failpoints)
+    }
+
+    fn start_by(
+        mut command: Command,
         folder: &TempDir,
         config: &str,
         http: &str,
@@ -68,7 +88,7 @@ impl Engine {
             .append(true)
             .open(folder.path().join("engine.log"))
             .map_err(|e| e.to_string())?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        let mut child = command
             .args([
                 "serve",
                 "--http-listen",
@@ -115,10 +135,20 @@ impl Engine {
     }
 
     /// SIGTERM; returns whether it ended well.
-    pub fn stop(mut self) -> bool {
+    pub fn stop(self) -> bool {
+        self.terminate();
+        self.ended() == Some(0)
+    }
+
+    /// SIGTERM, and on with the test.
+    pub fn terminate(&self) {
         let id = self.child.id().to_string();
         Command::new("kill").arg(id).status().expect("kill runs");
-        self.child.wait().expect("the engine ends").success()
+    }
+
+    /// Waits for the end; the exit code, if it was not a signal.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().expect("the engine ends").code()
     }
 
     pub fn token_file(&self) -> PathBuf {
@@ -239,17 +269,22 @@ fn try_raw(at: &str, bytes: &[u8]) -> Option<Answer> {
     let _ = line.write_all(bytes);
     let mut answer = Vec::new();
     let _ = line.read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer).into_owned();
+    Some(parsed(&answer))
+}
+
+/// An answer as it came off the wire; status 0 when there was none.
+pub fn parsed(answer: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(answer).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head
         .split(' ')
         .nth(1)
         .and_then(|s| s.parse().ok())
         .unwrap_or(0);
-    Some(Answer {
+    Answer {
         status,
         head: head.to_owned(),
         body: body.to_owned(),
         json: serde_json::from_str(body).unwrap_or(Value::Null),
-    })
+    }
 }

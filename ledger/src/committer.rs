@@ -17,7 +17,7 @@ use crate::batch::{Batch, BatchLimits, Next};
 use crate::device::{Device, Table, Write};
 use crate::keys;
 use crate::plan::{Plan, Reply, put};
-use crate::record::Tip;
+use crate::record::{Seq, Tip};
 use crate::rocks::Rocks;
 use crate::shared::Shared;
 use crate::work::{Job, Work};
@@ -173,7 +173,10 @@ impl Committer {
             self.shared.tip.send_replace(tip);
         }
         self.answer(replies);
-        if trims && let Err(error) = self.rocks.drop_files(Table::Records, &trim_from, &trim_to) {
+        // From the very first on: a file that an earlier trim cut in two may be gone
+        // whole by now.
+        let (first, last) = (keys::record(Seq::ZERO), keys::record(floor.seq));
+        if trims && let Err(error) = self.rocks.drop_files(Table::Records, &first, &last) {
             tracing::warn!(%error, "trimmed records: files not given back yet");
         }
         Ok(())

@@ -75,9 +75,12 @@ impl Rocks {
         self.db.flush_cfs_opt(&tables, &FlushOptions::default())
     }
 
-    /// Gives back whole files of a range that was deleted. Only space is at stake.
-    pub(crate) fn drop_files(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), Error> {
-        self.db.delete_file_in_range_cf(self.table(table), from, to)
+    /// Gives back whole files of a range that was deleted, **both ends included**: a
+    /// file that ends with `last` goes. Looks at names of files only, so it costs
+    /// the same however much was deleted before.
+    pub(crate) fn drop_files(&self, table: Table, first: &[u8], last: &[u8]) -> Result<(), Error> {
+        self.db
+            .delete_file_in_range_cf(self.table(table), first, last)
     }
 }
 

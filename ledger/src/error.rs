@@ -26,7 +26,7 @@ pub enum DraftError {
     },
 }
 
-/// Nothing of the group was handed over.
+/// Nothing of the group was handed over, so nothing of it is or will be in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     #[error("draft {index}: {why}")]
@@ -61,9 +61,9 @@ pub enum CommitError {
         key: Bytes,
         held_by: EntityRef,
     },
-    /// The ledger was closed or latched. After a failed write the group may or
-    /// may not be on the disk; only the next open can tell.
-    #[error("ledger is closed: the group was not confirmed")]
+    /// The ledger was closed or latched before it confirmed the group: **unknown**, not
+    /// "no". The group may or may not be on the disk; only the next open can tell.
+    #[error("ledger is closed: the group was not confirmed; only the next open can tell")]
     Closed,
 }
 

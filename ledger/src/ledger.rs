@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -44,6 +44,8 @@ struct Inner {
     reader: Reader,
     shared: Arc<Shared>,
     queue: Option<Sender<Work>>,
+    /// The committer's end of the queue, for whoever sends behind its back.
+    works: Receiver<Work>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -69,7 +71,7 @@ impl Ledger {
         // One place per record of room, and one to say stop: handing over never waits.
         let (queue, works) = channel::bounded(config.queue_records_max + 1);
         let committer = Committer {
-            queue: works,
+            queue: works.clone(),
             device,
             rocks: Arc::clone(&rocks),
             limits: config.batch.clone(),
@@ -92,6 +94,7 @@ impl Ledger {
                 reader: Reader::new(rocks),
                 shared,
                 queue: Some(queue),
+                works,
                 committer: Mutex::new(Some(committer)),
             }),
         })
@@ -99,6 +102,10 @@ impl Ledger {
 
     /// Waits for room, then hands the group over. The receipt resolves once the
     /// group is durable; dropping it changes nothing about the group.
+    ///
+    /// An error means that nothing of it was handed over and nothing of it will
+    /// ever be in the ledger. What became of a group that was handed over only its
+    /// receipt says; where that says "closed", nobody knows before the next open.
     pub async fn append(&self, group: Group) -> Result<Receipt, AppendError> {
         let encoded = work::encode(&group, &self.inner.config)?;
         drop(group);
@@ -176,10 +183,13 @@ impl Ledger {
             })?;
         // The committer gives the room back.
         room.forget();
+        fail::fail_point!("ledger-handed-over");
         if shared.has_ended() {
-            // This one may stand in the queue behind the committer's last look; its
-            // reply would be kept, unanswered, for as long as any handle lives.
-            return Err(AppendError::Closed);
+            // This one may stand in the queue behind the committer's last look, where
+            // it would wait for as long as any handle lives; or it was committed
+            // before the end. Whatever still stands there nobody will take, so its
+            // receipt says "closed"; that of a committed group has its answer.
+            while self.inner.works.try_recv().is_ok() {}
         }
         Ok(Receipt(receipt))
     }

@@ -116,3 +116,34 @@ async fn a_group_that_slips_in_behind_the_end_is_answered() {
     assert_eq!(ledger.tip().seq, Seq(0));
     scenario.teardown();
 }
+
+/// A group that was committed is never called refused, though the ledger ended
+/// before its sender looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_was_committed_before_the_end_says_so() {
+    let scenario = FailScenario::setup();
+    let folder = tempfile::tempdir().expect("folder");
+    let ledger = open(folder.path());
+    let (handed, handed_over) = std::sync::mpsc::channel();
+    let (go, told_to_go) = std::sync::mpsc::channel();
+    let told_to_go = std::sync::Mutex::new(told_to_go);
+    fail::cfg_callback("ledger-handed-over", move || {
+        handed.send(()).expect("the test waits");
+        told_to_go.lock().expect("alone").recv().expect("the end");
+    })
+    .expect("fail point");
+    let handle = ledger.clone();
+    let sender = tokio::spawn(async move {
+        let receipt = handle.append(group([order("o1", 1)])).await;
+        receipt.expect("it was handed over").await
+    });
+    handed_over.recv().expect("the sender came that far");
+    let closing = ledger.clone();
+    tokio::task::spawn_blocking(move || closing.close())
+        .await
+        .expect("closed");
+    go.send(()).expect("the sender waits");
+    let place = sender.await.expect("no panic").expect("it was committed");
+    assert_eq!((place.last, ledger.tip().seq), (Seq(1), Seq(1)));
+    scenario.teardown();
+}

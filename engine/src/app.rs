@@ -26,7 +26,7 @@ use crate::reconcile::{ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stream::{
-    Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, witness,
+    Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, retention, witness,
 };
 use crate::workers::Workers;
 
@@ -134,7 +134,7 @@ pub async fn run(
         ledger.clone(),
         Arc::clone(&store),
         NODE,
-        clock,
+        Arc::clone(&clock),
         stream_metrics.dead_letters.clone(),
     )
     .map_err(|e| e.to_string())?;
@@ -160,6 +160,13 @@ pub async fn run(
     )
     .map_err(|e| format!("start the stream: {e}"))?;
     let stream = Arc::new(stream);
+    let marked = Arc::clone(&stream);
+    let trimming = tokio::spawn(retention::run(
+        ledger.clone(),
+        move || marked.mark_in_step(),
+        move || clock.now(),
+        config.retention,
+    ));
     let reconciler = Arc::new(Reconciler {
         selling: Arc::clone(&selling),
         store: Arc::clone(&store),
@@ -245,6 +252,9 @@ pub async fn run(
     reconciling.abort();
     watching.abort();
     lease.abort();
+    trimming.abort();
+    // It holds the stream, which is to end here and not somewhere else.
+    let _ = trimming.await;
     selling.stop().await;
     let _ = stop_admin.send(true);
     let _ = serving_admin.await;

@@ -120,6 +120,28 @@ fn listeners_that_cannot_both_bind_are_refused() {
 }
 
 #[test]
+fn a_queue_smaller_than_a_batch_is_refused_by_both_names() {
+    check("[ledger]\nbatch_records_max = 20_000").refused(&[
+        "f.toml: ledger.queue_records_max: 16384",
+        "ledger.batch_records_max, 20000",
+    ]);
+    check("[ledger]\nbatch_records_max = 8192\nqueue_records_max = 4096").refused(&[
+        "ledger.queue_records_max: 4096",
+        "ledger.batch_records_max, 8192",
+    ]);
+    check("[ledger]\nbatch_records_max = 4096\nqueue_records_max = 4096").accepted();
+}
+
+#[test]
+fn retention_is_an_hour_at_least() {
+    check("[ledger]\nretention_hours = 0").refused(&[
+        "ledger.retention_hours (line 2): 0 is out of range",
+        "1 to 87600",
+    ]);
+    check("[ledger]\nretention_hours = 87600").accepted();
+}
+
+#[test]
 fn variables_are_blamed_for_what_they_say() {
     let text = check("[http]\nlisten = \"127.0.0.1:1\"")
         .env("FLOODGATE_HTTP_LISTEN", "bad")

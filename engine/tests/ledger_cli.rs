@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use common::{Engine, open_sale};
 use floodgate_ledger::{
-    Device, DeviceError, Draft, Group, Kind, Ledger, LedgerConfig, RocksDevice, Table, Write,
+    Device, DeviceError, Draft, Group, Kind, Ledger, LedgerConfig, RocksDevice, Seq, Table, Write,
 };
 use serde_json::Value;
 
@@ -167,6 +167,45 @@ async fn the_damaged_record_is_named() {
     assert_eq!((all.len(), &all[0]["bodyHex"]), (5, &"01".into()));
     let stat = told(folder.path(), &["stat"]);
     assert!(stat.contains("\nkind 200: 5, live 5\n"), "{stat}");
+}
+
+#[tokio::test]
+async fn a_trimmed_ledger_is_told_from_its_floor_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, &open_sale("tea", 10, 1, ""));
+    let data = engine.data.clone();
+    assert_eq!(engine.buy("ana", "k", ONE).status, 201);
+    assert_eq!(engine.buy("bob", "k", ONE).status, 201);
+    assert!(engine.stop());
+    let all = lines(&told(&data, &["dump"]));
+    let n = all.len() as u64;
+    let trim = async |through| {
+        let ledger = Ledger::open(LedgerConfig::new(data.join("ledger"))).expect("opens");
+        let receipt = ledger.trim(through).await.expect("room");
+        receipt.await.expect("trimmed");
+        ledger.close();
+    };
+    trim(Seq(n - 1)).await;
+
+    let verified = told(&data, &["verify"]);
+    let said = format!(": 1 records after {}, tip {n} ", n - 1);
+    assert!(verified.contains(&said), "{verified}");
+    let stat = told(&data, &["stat"]);
+    let hash = all[all.len() - 2]["hash"].as_str().expect("a hash");
+    let said = format!("\nfloor: {} {hash}\n", n - 1);
+    assert!(stat.contains(&said), "{stat}");
+    // Snapshots stay.
+    assert!(stat.contains("\norder: 2, live 2\n"), "{stat}");
+    assert_eq!(lines(&told(&data, &["dump"])), all[all.len() - 1..]);
+    let (_, said) = refused(&data, &["dump", "--from", "1"]);
+    let trimmed = format!("record 1 was trimmed; the oldest kept is {n}");
+    assert!(said.contains(&trimmed), "{said}");
+
+    trim(Seq(n)).await;
+    let verified = told(&data, &["verify"]);
+    let said = format!(": 0 records after {n}, tip {n} ");
+    assert!(verified.contains(&said), "{verified}");
+    assert_eq!(told(&data, &["dump"]), "");
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Config {
     pub queue_records_max: usize,
     /// Sales pause while the data folder has less free than this; 0: never.
     pub low_water_bytes: u64,
+    /// Records that the order store has go when they are older.
+    pub retention: Duration,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
     pub answer_max: Duration,
@@ -146,6 +148,17 @@ impl Checker<'_> {
         for (i, text) in raw.http.origins.iter().enumerate() {
             origin::check(text).or_else(|e| self.fail(format!("http.origins[{i}]"), e))?;
         }
+        // A group as large as a batch could never be let into a smaller queue.
+        let (batch, queue) = (raw.ledger.batch_records_max, raw.ledger.queue_records_max);
+        if queue < batch {
+            return self.fail(
+                "ledger.queue_records_max",
+                format!(
+                    "{queue} is less than ledger.batch_records_max, {batch}; a whole batch must \
+                     fit into the queue"
+                ),
+            );
+        }
         let seconds = |n: u32| Duration::from_secs(u64::from(n));
         let sales = self.sales(&raw.sales)?;
         let per_ip = raw.http.connections_per_ip_max as usize;
@@ -164,9 +177,10 @@ impl Checker<'_> {
                 origins: raw.http.origins,
             },
             data_dir: self.data_dir(&raw.data.dir, over)?,
-            batch_records_max: raw.ledger.batch_records_max as usize,
-            queue_records_max: raw.ledger.queue_records_max as usize,
+            batch_records_max: batch as usize,
+            queue_records_max: queue as usize,
             low_water_bytes: u64::from(raw.ledger.low_water_mb) << 20,
+            retention: seconds(raw.ledger.retention_hours * 3_600),
             under_way_max: raw.limits.under_way_max,
             answer_max: Duration::from_millis(u64::from(raw.limits.answer_ms)),
             reconcile_every: seconds(raw.limits.reconcile_seconds),

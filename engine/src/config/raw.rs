@@ -98,6 +98,8 @@ pub struct RawLedger {
     pub queue_records_max: u32,
     /// 0: off.
     pub low_water_mb: u32,
+    /// Should be longer than the order store goes between two backups.
+    pub retention_hours: u32,
 }
 
 impl Default for RawLedger {
@@ -106,6 +108,7 @@ impl Default for RawLedger {
             batch_records_max: 4_096,
             queue_records_max: 16_384,
             low_water_mb: 512,
+            retention_hours: 24,
         }
     }
 }

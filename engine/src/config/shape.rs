@@ -60,6 +60,8 @@ const FILE: &[Key] = &[
             ("batch_records_max", Number(512..=65_536)),
             ("queue_records_max", Number(1_024..=1_048_576)),
             ("low_water_mb", Number(0..=1_000_000_000)),
+            // Up to ten years: as good as for ever.
+            ("retention_hours", Number(1..=87_600)),
         ]),
     ),
     (

@@ -39,34 +39,45 @@ impl Aside {
 
     /// Carries a batch that the store refused as a whole.
     pub fn put(&mut self, batch: Batch, mark: Option<&Mark>, to: &Mark) -> Result<Put, Halt> {
-        // Sifting needs a mark to stand on.
-        let stand = match mark {
-            Some(stand) => stand.clone(),
-            None => {
-                let genesis = Mark::genesis(&self.ledger);
-                match self.move_mark(None, &genesis)? {
-                    Put::Advanced => genesis,
-                    moved @ Put::MarkMoved(_) => return Ok(moved),
-                }
-            }
+        let stand = match self.stand_on(mark)? {
+            Ok(stand) => stand,
+            Err(actual) => return Ok(Put::MarkMoved(actual)),
         };
         let refused = match sift(&*self.store, self.node, batch.orders, &stand)? {
             Sifted::Done { n_taken, refused } => {
-                self.judge(n_taken, &refused)?;
+                self.bury(n_taken, &refused)?;
                 refused
             }
             Sifted::MarkMoved(actual) => return Ok(Put::MarkMoved(actual)),
         };
-        if !refused.is_empty() {
-            self.letters.bury(&refused)?;
-            fail::fail_point!("stream-letters-buried");
-        }
         let moved = self.move_mark(Some(&stand), to)?;
         if moved == Put::Advanced {
             let passed = stand.seq.next().0..=to.seq.0;
             self.letters.settle(passed, &refused)?;
         }
         Ok(moved)
+    }
+
+    /// Sifting needs a mark to stand on. An error is the mark of somebody else.
+    pub fn stand_on(&self, mark: Option<&Mark>) -> Result<Result<Mark, Option<Mark>>, Halt> {
+        if let Some(stand) = mark {
+            return Ok(Ok(stand.clone()));
+        }
+        let genesis = Mark::genesis(&self.ledger);
+        Ok(match self.move_mark(None, &genesis)? {
+            Put::Advanced => Ok(genesis),
+            Put::MarkMoved(actual) => Err(actual),
+        })
+    }
+
+    /// Has what was refused on disk when it returns.
+    pub fn bury(&mut self, n_taken: usize, refused: &[Refused]) -> Result<(), Halt> {
+        self.judge(n_taken, refused)?;
+        if !refused.is_empty() {
+            self.letters.bury(refused)?;
+            fail::fail_point!("stream-letters-buried");
+        }
+        Ok(())
     }
 
     fn move_mark(&self, from: Option<&Mark>, to: &Mark) -> Result<Put, Halt> {

@@ -106,6 +106,10 @@ impl Letters {
         Ok(letters)
     }
 
+    pub(super) fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
     pub fn count(&self) -> usize {
         self.known.lock().len()
     }

@@ -19,7 +19,7 @@ impl StreamMetrics {
             )?,
             lag_seconds: Gauge::new(
                 "floodgate_stream_lag_seconds",
-                "Since the order store had everything",
+                "Age of the oldest ledger record the order store lacks; 0 when it has all",
             )?,
             errors: IntCounter::new(
                 "floodgate_stream_errors_total",

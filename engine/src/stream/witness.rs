@@ -18,8 +18,6 @@ pub enum Disagreement {
     LostTail { mark: u64, tip: u64 },
     #[error("record {0} is not the one the order store was filled from")]
     OtherHistory(u64),
-    #[error("record {0} is not in the ledger any more")]
-    Trimmed(u64),
     #[error("read the ledger: {0}")]
     Unreadable(String),
 }
@@ -31,6 +29,9 @@ impl From<ReadError> for Disagreement {
 }
 
 /// Whether the ledger is the one that the mark was made from, and has all of it.
+///
+/// A mark from before the oldest record kept can be compared no more, and need not
+/// be: the ledger has been further than that itself. Such a store is refilled.
 pub fn check(ledger: &Ledger, mark: &Mark) -> Result<(), Disagreement> {
     if mark.ledger != ledger.id() {
         return Err(Disagreement::OtherLedger {
@@ -45,21 +46,25 @@ pub fn check(ledger: &Ledger, mark: &Mark) -> Result<(), Disagreement> {
             tip: tip.seq.0,
         });
     }
-    if hash_at(ledger, mark.seq)? == mark.hash {
-        Ok(())
-    } else {
-        Err(Disagreement::OtherHistory(mark.seq.0))
+    match hash_at(ledger, mark.seq)? {
+        Some(hash) if hash != mark.hash => Err(Disagreement::OtherHistory(mark.seq.0)),
+        Some(_) | None => Ok(()),
     }
 }
 
-fn hash_at(ledger: &Ledger, seq: Seq) -> Result<ChainHash, Disagreement> {
+/// `None` where the hash went with its record.
+fn hash_at(ledger: &Ledger, seq: Seq) -> Result<Option<ChainHash>, Disagreement> {
     if seq.0 == 0 {
-        return Ok(ledger.id().genesis());
+        return Ok(Some(ledger.id().genesis()));
     }
-    let found = ledger.tail(seq, 1, usize::MAX)?;
-    found
-        .first()
-        .filter(|r| r.seq == seq)
-        .map(|r| r.hash)
-        .ok_or(Disagreement::Trimmed(seq.0))
+    let floor = ledger.reader().identity()?.floor;
+    if seq == floor.seq {
+        return Ok(Some(floor.hash));
+    }
+    match ledger.tail(seq, 1, usize::MAX) {
+        Ok(found) => Ok(found.first().map(|r| r.hash)),
+        // Before the floor, or trimmed between the two looks.
+        Err(ReadError::Trimmed { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -1,9 +1,8 @@
 //! The worker: tails the ledger from the store's own mark, for ever.
 //!
 //! A thread of its own, because the store blocks. It is a lag, never a brake:
-//! sales do not wait for it, and while records keep coming it works a twentieth of
-//! the time only, because a row costs about as much as the sale of its order.
-//! Once the rush is over it works without a pause until it is even.
+//! sales do not wait for it, and while many records come it rests most of the time
+//! (`pace.rs`). Once the rush is over it works without a rest until it is even.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,26 +10,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use floodgate_ledger::{Ledger, Seq};
+use floodgate_ledger::{Ledger, ReadError, Seq};
 use parking_lot::{Condvar, Mutex};
 
 use super::aside::Aside;
 use super::letters::{LetterError, Letters};
 use super::metrics::StreamMetrics;
+use super::pace::{self, Worked};
+use super::refill::{Refill, Refilled};
 use super::row::rows_of;
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
-
-/// Pauses per time of work while a sale is running.
-const YIELD: u32 = 19;
+use crate::domain::time::UnixMs;
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     pub node: u16,
     pub batch_records_max: usize,
     pub batch_bytes_max: usize,
-    /// More new records than this during one batch mean that a sale is running.
-    pub rush_records: u64,
+    /// More new records a second than this mean that a sale is running.
+    pub rush_per_second: u32,
+    /// Longest rest after a batch while a sale is running.
+    pub rest_max: Duration,
     /// Between looks at a ledger that has nothing new.
     pub idle_wait: Duration,
     /// First and longest wait after the store refused.
@@ -44,7 +45,9 @@ impl Default for WorkerConfig {
             node: 0,
             batch_records_max: 1_000,
             batch_bytes_max: 4 << 20,
-            rush_records: 100,
+            // Keeping up with so many takes a tenth of a processor.
+            rush_per_second: 2_000,
+            rest_max: Duration::from_secs(1),
             idle_wait: Duration::from_millis(20),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
@@ -68,6 +71,15 @@ struct Shared {
     stop: AtomicBool,
     wake: Condvar,
     wake_lock: Mutex<()>,
+}
+
+impl Shared {
+    fn sleep(&self, wait: Duration) {
+        let mut guard = self.wake_lock.lock();
+        if !self.stop.load(Ordering::Acquire) {
+            let _ = self.wake.wait_for(&mut guard, wait);
+        }
+    }
 }
 
 pub struct StreamWorker {
@@ -104,6 +116,7 @@ impl StreamWorker {
             config,
             metrics,
             shared: Arc::clone(&shared),
+            waiting: None,
         };
         let thread = std::thread::Builder::new()
             .name("stream".into())
@@ -121,6 +134,15 @@ impl StreamWorker {
     /// How far the store has come, as last heard.
     pub fn mark(&self) -> Option<Mark> {
         self.shared.mark.lock().clone()
+    }
+
+    /// How far the store has come for certain: nothing while it is away, or when it
+    /// is not the one it was.
+    pub fn mark_in_step(&self) -> Option<Seq> {
+        match self.state() {
+            StreamState::Running => self.mark().map(|m| m.seq),
+            StreamState::Waiting(_) | StreamState::Stopped(_) => None,
+        }
     }
 
     /// Finishes the batch under way. What is left goes on from the mark at the next start.
@@ -156,6 +178,8 @@ struct Worker {
     config: WorkerConfig,
     metrics: StreamMetrics,
     shared: Arc<Shared>,
+    /// The first record that the store lacks, and when it was made.
+    waiting: Option<(Seq, UnixMs)>,
 }
 
 /// Why the worker cannot go on by itself.
@@ -190,12 +214,10 @@ impl From<Disagreement> for Halt {
 impl Worker {
     fn run(mut self) {
         let mut retry = self.config.retry_min;
-        let mut even_at = Instant::now();
         let mut mark = None;
         let mut known = false;
-        let mut tip_seen = self.ledger.tip().seq;
         while !self.shared.stop.load(Ordering::Acquire) {
-            let began = Instant::now();
+            let began = Began::now(&self.ledger);
             let carried = known;
             let step = if known {
                 self.step(&mut mark)
@@ -206,23 +228,18 @@ impl Worker {
                     1
                 })
             };
-            self.show_lag(mark.as_ref(), &mut even_at);
+            let worked = began.elapsed(&self.ledger);
+            self.show_lag(mark.as_ref());
             match step {
-                Ok(n) => {
+                Ok(n_carried) => {
                     self.shared.mark.lock().clone_from(&mark);
                     // Telling its mark is not yet taking a batch.
                     if carried {
                         *self.shared.state.lock() = StreamState::Running;
                         retry = self.config.retry_min;
                     }
-                    let tip = self.ledger.tip().seq;
-                    let rush = tip.0 - tip_seen.0 > self.config.rush_records;
-                    tip_seen = tip;
-                    self.sleep(match (n, rush) {
-                        (0, _) => self.config.idle_wait,
-                        (_, true) => began.elapsed() * YIELD,
-                        (_, false) => Duration::ZERO,
-                    });
+                    self.shared
+                        .sleep(pace::rest(n_carried, worked, &self.config));
                 }
                 Err(Halt::Away(why)) => {
                     self.metrics.errors.inc();
@@ -230,7 +247,7 @@ impl Worker {
                     *self.shared.state.lock() = StreamState::Waiting(why);
                     // What the store has is unknown now: ask it.
                     known = false;
-                    self.sleep(retry);
+                    self.shared.sleep(retry);
                     retry = (retry * 2).min(self.config.retry_max);
                 }
                 Err(Halt::Stop(why)) => {
@@ -243,28 +260,36 @@ impl Worker {
         }
         // A stream that stands still must not look as if it were even.
         while !self.shared.stop.load(Ordering::Acquire) {
-            self.show_lag(mark.as_ref(), &mut even_at);
-            self.sleep(Duration::from_secs(1));
+            self.show_lag(mark.as_ref());
+            self.shared.sleep(Duration::from_secs(1));
         }
     }
 
-    fn show_lag(&self, mark: Option<&Mark>, even_at: &mut Instant) {
-        let tip = self.ledger.tip().seq.0;
-        let lag = tip.saturating_sub(mark.map_or(0, |m| m.seq.0));
-        if lag == 0 {
-            *even_at = Instant::now();
-        }
+    fn show_lag(&mut self, mark: Option<&Mark>) {
+        let (tip, first) = (self.ledger.tip().seq, first_after(mark));
+        let lag = (tip.0 + 1).saturating_sub(first.0);
         self.metrics.lag_records.set(lag.cast_signed());
-        self.metrics
-            .lag_seconds
-            .set(even_at.elapsed().as_secs_f64());
+        if lag == 0 {
+            self.metrics.lag_seconds.set(0.0);
+            return;
+        }
+        if self.waiting.is_none_or(|(seq, _)| seq != first) {
+            // What cannot be read stops the stream; until then the age is the last known.
+            self.waiting = self.made_at(first).map(|at| (first, at)).or(self.waiting);
+        }
+        if let Some((_, at)) = self.waiting {
+            let age = self.aside.letters.now().since(at);
+            self.metrics.lag_seconds.set(age.as_secs_f64());
+        }
     }
 
-    fn sleep(&self, wait: Duration) {
-        let mut guard = self.shared.wake_lock.lock();
-        if !self.shared.stop.load(Ordering::Acquire) {
-            let _ = self.shared.wake.wait_for(&mut guard, wait);
-        }
+    /// When a record was made; if it was trimmed, the oldest that was not.
+    fn made_at(&self, seq: Seq) -> Option<UnixMs> {
+        let found = match self.ledger.tail(seq, 1, usize::MAX) {
+            Err(ReadError::Trimmed { oldest, .. }) => self.ledger.tail(oldest, 1, usize::MAX),
+            found => found,
+        };
+        Some(UnixMs(found.ok()?.first()?.at_ms))
     }
 
     /// The store's mark, if it can be from this ledger at all.
@@ -278,18 +303,18 @@ impl Worker {
 
     /// One batch; returns how many records it carried.
     fn step(&mut self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
-        let from = mark.as_ref().map_or(Seq(1), |m| m.seq.next());
+        let from = first_after(mark.as_ref());
         if from > self.ledger.tip().seq {
             return Ok(0);
         }
-        let records = self
-            .ledger
-            .tail(
-                from,
-                self.config.batch_records_max,
-                self.config.batch_bytes_max,
-            )
-            .map_err(|e| Halt::Stop(e.to_string()))?;
+        let records = match self.ledger.tail(
+            from,
+            self.config.batch_records_max,
+            self.config.batch_bytes_max,
+        ) {
+            Err(ReadError::Trimmed { .. }) => return self.refill(mark),
+            found => found.map_err(|e| Halt::Stop(e.to_string()))?,
+        };
         let Some(last) = records.last() else {
             return Ok(0);
         };
@@ -320,17 +345,70 @@ impl Worker {
         };
         match put {
             Put::Advanced => *mark = Some(to),
-            Put::MarkMoved(actual) => {
-                tracing::warn!(
-                    ?actual,
-                    "the order store's mark moved under us; going on from there"
-                );
-                if let Some(actual) = &actual {
-                    witness::check(&self.ledger, actual)?;
-                }
-                *mark = actual;
-            }
+            Put::MarkMoved(actual) => self.follow(mark, actual)?,
         }
         Ok(records.len())
     }
+
+    /// Somebody else moved the mark: goes on from there, if it is of this ledger.
+    fn follow(&self, mark: &mut Option<Mark>, actual: Option<Mark>) -> Result<(), Halt> {
+        tracing::warn!(
+            ?actual,
+            "the order store's mark moved under us; going on from there"
+        );
+        if let Some(actual) = &actual {
+            witness::check(&self.ledger, actual)?;
+        }
+        *mark = actual;
+        Ok(())
+    }
+
+    fn refill(&mut self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
+        let refill = Refill {
+            ledger: &self.ledger,
+            store: &*self.store,
+            node: self.config.node,
+            rows_max: self.config.batch_records_max,
+        };
+        let (ledger, shared, config) = (&self.ledger, &self.shared, &self.config);
+        let mut began = Began::now(ledger);
+        let go_on = |n_carried| {
+            shared.sleep(pace::rest(n_carried, began.elapsed(ledger), config));
+            began = Began::now(ledger);
+            !shared.stop.load(Ordering::Acquire)
+        };
+        match refill.run(&mut self.aside, mark.as_ref(), go_on)? {
+            Refilled::Done(to) => *mark = Some(to),
+            Refilled::MarkMoved(actual) => self.follow(mark, actual)?,
+            Refilled::Stopped => {}
+        }
+        Ok(1)
+    }
+}
+
+/// Where a piece of work began.
+struct Began {
+    at: Instant,
+    tip: Seq,
+}
+
+impl Began {
+    fn now(ledger: &Ledger) -> Self {
+        Self {
+            at: Instant::now(),
+            tip: ledger.tip().seq,
+        }
+    }
+
+    fn elapsed(&self, ledger: &Ledger) -> Worked {
+        Worked {
+            took: self.at.elapsed(),
+            n_new: ledger.tip().seq.0 - self.tip.0,
+        }
+    }
+}
+
+/// The first record that a store with this mark lacks.
+fn first_after(mark: Option<&Mark>) -> Seq {
+    mark.map_or(Seq(1), |m| m.seq.next())
 }

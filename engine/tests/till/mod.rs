@@ -1,5 +1,6 @@
 //! A ledger with orders in it, a SQLite store beside it, and the stream between.
 
+#![allow(dead_code)] // Each test file uses its own part of this.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"

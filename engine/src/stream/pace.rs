@@ -1,0 +1,72 @@
+//! How long the stream rests after a batch. Pure.
+//!
+//! It is a lag, never a brake: a row costs about as much as the sale of its order,
+//! so while a sale runs the stream works a twentieth of the time. A rush is told by
+//! what came **while it worked**: what came during a rest would only say how long
+//! the rest was, and a quiet trickle would look like a rush for ever.
+
+use std::time::Duration;
+
+use super::worker::WorkerConfig;
+
+/// Rests per time of work while a sale is running.
+const YIELD: u32 = 19;
+
+#[derive(Clone, Copy)]
+pub(super) struct Worked {
+    pub took: Duration,
+    /// Records that came to the ledger meanwhile.
+    pub n_new: u64,
+}
+
+pub(super) fn rest(n_carried: usize, worked: Worked, config: &WorkerConfig) -> Duration {
+    if n_carried == 0 {
+        config.idle_wait
+    } else if is_rush(worked, config.rush_per_second) {
+        // A slow store must not turn into a stream that hardly ever looks.
+        worked.took.saturating_mul(YIELD).min(config.rest_max)
+    } else {
+        Duration::ZERO
+    }
+}
+
+fn is_rush(worked: Worked, per_second: u32) -> bool {
+    let came = u128::from(worked.n_new) * Duration::from_secs(1).as_nanos();
+    came > u128::from(per_second) * worked.took.as_nanos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest_ms(took_ms: u64, n_carried: usize, n_new: u64) -> u128 {
+        let config = WorkerConfig {
+            rush_per_second: 2_000,
+            idle_wait: Duration::from_millis(20),
+            rest_max: Duration::from_secs(1),
+            ..WorkerConfig::default()
+        };
+        let took = Duration::from_millis(took_ms);
+        rest(n_carried, Worked { took, n_new }, &config).as_millis()
+    }
+
+    #[test]
+    fn a_rush_is_told_by_its_rate() {
+        assert_eq!(rest_ms(50, 1_000, 4_000), 950, "80,000 a second");
+        assert_eq!(rest_ms(50, 1_000, 101), 950, "just above 2,000 a second");
+        assert_eq!(rest_ms(50, 1_000, 100), 0, "just as many");
+        // A slow store takes long for its batch; that alone is no rush.
+        assert_eq!(rest_ms(4_000, 1_000, 400), 0);
+    }
+
+    #[test]
+    fn no_rest_is_longer_than_the_longest() {
+        assert_eq!(rest_ms(4_000, 1_000, 320_000), 1_000);
+    }
+
+    #[test]
+    fn without_work_it_looks_again_soon_and_after_a_rush_at_once() {
+        assert_eq!(rest_ms(0, 0, 0), 20);
+        assert_eq!(rest_ms(50, 1_000, 0), 0);
+    }
+}

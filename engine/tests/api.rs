@@ -414,6 +414,9 @@ fn a_pay_window_that_ends_gives_the_unit_back() {
         engine.get("ana", &path).json["closedReason"] == "timeout"
     });
     assert!(closed, "an unpaid order closes");
+    let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
+    let late = "\nfloodgate_release_lag_seconds 0\n";
+    assert!(metrics.contains(late), "nothing is due any more: {metrics}");
     assert_eq!(
         engine.buy("bob", "k1", &body).status,
         201,

@@ -29,6 +29,29 @@ fn an_order_on_its_way_to_the_disk_is_no_drift() {
 }
 
 #[test]
+fn a_buyer_who_waited_too_long_counts_as_unknown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slow = "ledger-before-write=sleep(300)";
+    let config = open_sale("tea", 9, 1, "[limits]\nanswer_ms = 100\n");
+    let engine =
+        Engine::start_on(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", slow).expect("it opens");
+    let n_unknown = || {
+        let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
+        let line = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix("floodgate_orders_total{outcome=\"unknown\"} "));
+        line.expect("the counter").to_owned()
+    };
+    assert_eq!(n_unknown(), "0");
+    assert_eq!(engine.buy("ana", "k", ONE).code(), (503, "OUTCOME_UNKNOWN"));
+    assert_eq!(n_unknown(), "1");
+    // The key knows in the end, and it is one order.
+    while engine.buy("ana", "k", ONE).status != 200 {}
+    assert_eq!(engine.remaining("tea"), 8);
+    assert_eq!(n_unknown(), "1");
+}
+
+#[test]
 fn the_wait_in_line_is_not_taken_from_the_time_for_the_answer() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = open_sale(

@@ -80,6 +80,7 @@ impl Admin {
     }
 
     pub(super) fn metrics(&self) -> Result<Reply, Problem> {
+        self.selling.refresh_metrics();
         let mut body = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut body)

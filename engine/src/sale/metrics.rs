@@ -3,7 +3,9 @@
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::answer::{Answer, Refusal};
+use super::windows::Windows;
 use crate::admission::Shed;
+use crate::domain::time::UnixMs;
 
 #[derive(Clone, Debug)]
 pub struct SaleMetrics {
@@ -15,7 +17,9 @@ pub struct SaleMetrics {
     pub stock_seconds: Histogram,
     pub commit_seconds: Histogram,
     pub admit_seconds: Histogram,
-    pub release_lag: Gauge,
+    /// Where the gauge beside it comes from.
+    pub windows: Windows,
+    release_lag: Gauge,
     pub rebuilds: IntCounterVec,
     pub reserve_errors: IntCounterVec,
     pub shed: IntCounterVec,
@@ -51,7 +55,7 @@ impl SaleMetrics {
         )?;
         let release_lag = Gauge::new(
             "floodgate_release_lag_seconds",
-            "Between the end of a pay window and its close",
+            "Since the end of the pay window that should have been closed first; 0 when none is due",
         )?;
         let rebuilds = IntCounterVec::new(
             Opts::new(
@@ -110,11 +114,18 @@ impl SaleMetrics {
             stock_seconds: stage("stock"),
             commit_seconds: stage("commit"),
             admit_seconds: stage("admit"),
+            windows: Windows::default(),
             release_lag,
             rebuilds,
             reserve_errors,
             shed,
         })
+    }
+
+    /// Before the metrics are read.
+    pub fn show_release_lag(&self, now: UnixMs) {
+        self.release_lag
+            .set(self.windows.overdue(now).as_secs_f64());
     }
 
     pub fn refused(&self, refusal: Refusal) -> &IntCounter {

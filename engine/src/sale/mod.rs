@@ -17,6 +17,7 @@ mod recovery;
 mod refill;
 mod selling;
 mod teller;
+mod windows;
 
 pub use answer::{Answer, Changed, Refusal};
 pub use bucket::BucketAudit;

@@ -212,6 +212,12 @@ impl Selling {
         }
     }
 
+    /// What is only known when somebody asks for it.
+    pub fn refresh_metrics(&self) {
+        let now = self.tools.clock.now();
+        self.tools.metrics.show_release_lag(now);
+    }
+
     /// While it is so no new order begins in any sale; everything else goes on.
     pub fn set_disk_low(&self, low: bool) {
         self.disk_low.store(low, Ordering::Relaxed);
@@ -451,7 +457,10 @@ impl Selling {
             return match tokio::time::timeout_at(admitted_at + self.answer_max, answer).await {
                 Ok(Ok(Answer::Won(order))) => Bought::New(order),
                 Ok(Ok(Answer::Refused(refusal))) => Bought::Refused(refusal),
-                Ok(Ok(Answer::Unknown)) | Err(_) => Bought::Unknown,
+                Ok(Ok(Answer::Unknown)) | Err(_) => {
+                    self.tools.metrics.count(&Answer::Unknown);
+                    Bought::Unknown
+                }
                 // The desk dropped the request before it asked for stock.
                 Ok(Err(_)) => Bought::NotReady("the engine is starting or stopping"),
             };

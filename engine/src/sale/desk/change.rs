@@ -66,12 +66,6 @@ impl Desk {
                 Ok(Some((next, moved))) => {
                     let body = facts::order_body(&next);
                     drafts.push(facts::order_draft(&next, body.clone()));
-                    if let OrderEvent::WindowEnded { .. } = event {
-                        self.parts
-                            .metrics
-                            .release_lag
-                            .set(now.since(order.pay_deadline).as_secs_f64());
-                    }
                     moves.push(Move {
                         units: facts::units_of(&self.parts.sale, &next),
                         was: order

@@ -33,6 +33,7 @@ use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
 use super::refill::Wanted;
 use super::teller::{Teller, Winner};
+use super::windows::FirstWindow;
 use crate::admission::Admitted;
 use crate::domain::codec::OrderEncoder;
 use crate::domain::ids::{DeviceId, OrderId};
@@ -112,6 +113,7 @@ pub struct Desk {
     parts: DeskParts,
     commands: mpsc::Receiver<Command>,
     windows: BinaryHeap<Reverse<(UnixMs, OrderId)>>,
+    first_window: Arc<FirstWindow>,
     teller: Teller,
     line: Line,
     encoder: OrderEncoder,
@@ -132,10 +134,12 @@ impl Desk {
             .map(Reverse)
             .collect();
         let teller = Teller::start(&parts.tellers, parts.metrics.clone());
+        let first_window = parts.metrics.windows.desk();
         Self {
             parts,
             commands,
             windows,
+            first_window,
             teller,
             line: Line::default(),
             encoder: OrderEncoder::default(),
@@ -499,9 +503,10 @@ impl Desk {
     }
 
     fn next_window(&self) -> Option<Duration> {
-        let Reverse((until, _)) = self.windows.peek()?;
+        let until = self.windows.peek().map(|Reverse((until, _))| *until);
+        self.first_window.tell(until);
         Some(
-            until
+            until?
                 .since(self.parts.clock.now())
                 .max(Duration::from_millis(1)),
         )

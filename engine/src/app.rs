@@ -22,7 +22,7 @@ use crate::domain::time::{Clock, UnixMs};
 use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
 };
-use crate::reconcile::{ReconcileMetrics, Reconciler};
+use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stream::{
@@ -167,11 +167,15 @@ pub async fn run(
         move || clock.now(),
         config.retention,
     ));
+    let books = Books::new(
+        Arc::clone(&store),
+        Arc::clone(&letters),
+        ledger.clone(),
+        NODE,
+    );
     let reconciler = Arc::new(Reconciler {
         selling: Arc::clone(&selling),
-        store: Arc::clone(&store),
-        letters: Arc::clone(&letters),
-        node: NODE,
+        books: Arc::new(books),
         metrics: ReconcileMetrics::register(&registry).map_err(text)?,
     });
     let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));

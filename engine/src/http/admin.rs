@@ -18,7 +18,7 @@ use super::wire::{SaleOut, StockOut};
 use super::{auth, health, json};
 use crate::config::AdminToken;
 use crate::domain::sale::{Phase, Switches};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Depth, Reconciler};
 use crate::sale::{Created, LiveSale, Selling, Switched};
 use crate::stream::{Letters, OrderStore, StreamWorker};
 
@@ -171,7 +171,7 @@ impl Admin {
         {
             Created::New(live) => {
                 // Its gauges should not wait for the next round.
-                self.reconciler.pass().await;
+                self.reconciler.pass(Depth::Routine).await;
                 Ok(Reply::json(StatusCode::CREATED, &self.out(&live)))
             }
             Created::Same(live) => Ok(Reply::json(StatusCode::OK, &self.out(&live))),

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::respond::{Code, Problem, Reply};
 use super::wire::AuditOrderOut;
 use crate::domain::ids::OrderId;
+use crate::reconcile::Depth;
 
 const PAGE_MAX: usize = 10_000;
 
@@ -23,7 +24,7 @@ impl Admin {
             sales: Vec<crate::reconcile::SaleReport>,
             detail: Vec<String>,
         }
-        let sales = self.reconciler.pass().await;
+        let sales = self.reconciler.pass(Depth::Fresh).await;
         let detail: Vec<String> = sales.iter().flat_map(|s| s.differences.clone()).collect();
         Reply::json(
             StatusCode::OK,

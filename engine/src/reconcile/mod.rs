@@ -5,21 +5,20 @@
 //! order store, read with its mark. It repairs nothing; on oversell it stops the
 //! sale at once, because that is the one thing no repair can take back.
 
+mod books;
+mod compare;
 mod metrics;
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::books::{Books, Depth};
+use self::books::{BooksError, Told};
 pub use self::metrics::ReconcileMetrics;
-use crate::domain::ids::OrderId;
-use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Selling};
-use crate::stream::witness::{self, Disagreement};
-use crate::stream::{LetterError, Letters, OrderStore, StockCount};
 
 /// What one pass found in one sale.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -51,9 +50,7 @@ pub struct SkuReport {
 
 pub struct Reconciler {
     pub selling: Arc<Selling>,
-    pub store: Arc<dyn OrderStore>,
-    pub letters: Arc<Letters>,
-    pub node: u16,
+    pub books: Arc<Books>,
     pub metrics: ReconcileMetrics,
 }
 
@@ -61,16 +58,18 @@ impl Reconciler {
     /// Runs until the runtime ends.
     pub async fn run(self: Arc<Self>, every: Duration) {
         loop {
-            self.pass().await;
+            self.pass(Depth::Routine).await;
             tokio::time::sleep(every).await;
         }
     }
 
-    pub async fn pass(self: &Arc<Self>) -> Vec<SaleReport> {
+    /// A pass is a success when every sale was compared with the order store, and
+    /// nothing differed anywhere: what nobody looked at is not known to add up.
+    pub async fn pass(&self, depth: Depth) -> Vec<SaleReport> {
         let mut reports = Vec::new();
         let mut clean = true;
         for live in self.selling.sales().values() {
-            let mut report = self.look_at(live).await;
+            let mut report = self.look_at(live, depth).await;
             for difference in &report.differences {
                 tracing::error!(
                     sale = report.sale_id,
@@ -90,7 +89,7 @@ impl Reconciler {
                     .with_label_values(&["dead_letter"])
                     .inc();
             }
-            clean &= report.differences.is_empty();
+            clean &= report.differences.is_empty() && report.store_compared;
             self.metrics.show(&report);
             self.metrics.gate(live);
             reports.push(report);
@@ -102,11 +101,12 @@ impl Reconciler {
         reports
     }
 
-    async fn look_at(self: &Arc<Self>, live: &Arc<LiveSale>) -> SaleReport {
+    async fn look_at(&self, live: &Arc<LiveSale>, depth: Depth) -> SaleReport {
         let sale = live.sale();
         let tip_before = self.selling.ledger().tip().seq;
         let audits = self.selling.audit(live).await;
         let mut differences = Vec::new();
+        let count = |kind| self.metrics.differences.with_label_values(&[kind]).inc();
         for audit in &audits {
             self.metrics
                 .epoch(sale.id.as_str(), audit.bucket.0, audit.epoch);
@@ -118,167 +118,67 @@ impl Reconciler {
                 sale.buckets
             ));
         }
-        for audit in audits.iter().filter(|a| !a.is_equal()) {
-            differences.push(format!(
-                "bucket {}: the host says {:?}, the ledger's facts are {:?} with {} live orders",
-                audit.bucket.0, audit.host, audit.facts, audit.n_live
-            ));
-            self.metrics
-                .differences
-                .with_label_values(&["host_ledger"])
-                .inc();
+        for said in audits.iter().filter_map(|a| compare::bucket(sale, a)) {
+            differences.push(said);
+            count("host_ledger");
         }
-        let dead = self.letters.orders_of(&sale.id);
-        let store = self.store_counts(live, &dead).await;
-        if let Some(Err(why)) = &store {
-            differences.push(why.to_string());
-            self.metrics
-                .differences
-                .with_label_values(&["ledger_store"])
-                .inc();
-        }
-        // Only a store that stood at the ledger's tip before and after the audit
-        // was asked about the same orders.
+        let dead = self.books.dead(&sale.id);
+        let n_dead = dead.len();
+        let (books, sale_of) = (Arc::clone(&self.books), Arc::clone(live));
+        let (asked, now) = (dead.clone(), self.selling.clock().now());
+        let store = tokio::task::spawn_blocking(move || {
+            books.look(sale_of.sale(), asked, tip_before, now, depth)
+        })
+        .await;
+        // Only a store that stood at the ledger's tip before and after the audit was
+        // asked about the same orders. A letter is buried before the mark passes it,
+        // so one that is not among `dead` is among the orders that were counted,
+        // unless the list has changed.
         let tip_after = self.selling.ledger().tip().seq;
-        // A letter is buried before the mark passes it, so one that is not among
-        // `dead` is among the orders that were counted, unless the list has changed.
-        let settled = tip_before == tip_after && dead == self.letters.orders_of(&sale.id);
-        let compared = store
-            .as_ref()
-            .and_then(|read| read.as_ref().ok())
-            .filter(|counts| counts.seq == tip_before.0 && settled);
-        let mut skus = Vec::new();
-        for (at, sku) in sale.skus.iter().enumerate() {
-            let sum = |f: fn(&crate::sale::Line) -> u64| {
-                audits.iter().map(|a| f(&a.facts[at])).sum::<u64>()
-            };
-            let (allotted, held, sold, withdrawn) = (
-                sum(|l| l.allotted),
-                sum(|l| l.held),
-                sum(|l| l.sold),
-                sum(|l| l.withdrawn),
-            );
-            let oversold =
-                (held + sold).saturating_sub(live.opened(at) - withdrawn.min(live.opened(at)));
-            if oversold > 0 {
+        let settled = tip_before == tip_after && dead == self.books.dead(&sale.id);
+        let compared = match store {
+            Ok(Ok(Told::Units { units, seq })) => (settled && seq == tip_before).then_some(units),
+            Ok(Ok(Told::NotNow)) => None,
+            Ok(Err(BooksError::Foreign(why))) => {
+                differences.push(why.to_string());
+                count("ledger_store");
+                None
+            }
+            Ok(Err(BooksError::Letter(error))) => {
+                tracing::warn!(%error, "read the order store's counts");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "read the order store's counts");
+                None
+            }
+        };
+        let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
+        let skus = compare::skus(sale, &opened, &audits, compared.as_deref());
+        for sku in &skus {
+            if sku.oversold > 0 {
                 live.set_broken(true);
                 differences.push(format!(
-                    "SKU {}: {oversold} units sold that were never opened",
-                    sku.id
+                    "SKU {}: {} units sold that were never opened",
+                    sku.sku_id, sku.oversold
                 ));
-                self.metrics
-                    .differences
-                    .with_label_values(&["oversold"])
-                    .inc();
+                count("oversold");
             }
-            let drift_ledger_store = compared.map_or(0, |counts| {
-                let found = counts.store.iter().find(|c| c.sku == sku.id.as_str());
-                let (dead_held, dead_sold) = counts.dead.get(&at).copied().unwrap_or_default();
-                held.abs_diff(found.map_or(0, |c| c.held) + dead_held)
-                    + sold.abs_diff(found.map_or(0, |c| c.sold) + dead_sold)
-            });
-            if drift_ledger_store > 0 {
+            if sku.drift_ledger_store > 0 {
                 differences.push(format!(
-                    "SKU {}: ledger and order store differ by {drift_ledger_store} units",
-                    sku.id
+                    "SKU {}: ledger and order store differ by {} units",
+                    sku.sku_id, sku.drift_ledger_store
                 ));
-                self.metrics
-                    .differences
-                    .with_label_values(&["ledger_store"])
-                    .inc();
+                count("ledger_store");
             }
-            skus.push(SkuReport {
-                sku_id: sku.id.to_string(),
-                opened: live.opened(at),
-                available: allotted.saturating_sub(held + sold + withdrawn),
-                held,
-                sold,
-                withdrawn,
-                // Units between two buckets; with one bucket there are none.
-                transfer: live.opened(at).saturating_sub(allotted),
-                oversold,
-                drift_host_ledger: audits.iter().map(|a| a.drift()[at]).sum(),
-                drift_ledger_store,
-            });
         }
         SaleReport {
             sale_id: sale.id.to_string(),
             skus,
             store_compared: compared.is_some(),
-            dead_letters: dead.len(),
+            dead_letters: n_dead,
             differences,
         }
-    }
-
-    /// `None` while the store is away; an error when what it holds is not of this ledger.
-    async fn store_counts(
-        self: &Arc<Self>,
-        live: &Arc<LiveSale>,
-        dead: &BTreeSet<OrderId>,
-    ) -> Option<Result<Counts, Disagreement>> {
-        let (me, live, dead) = (Arc::clone(self), Arc::clone(live), dead.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let sale = live.sale();
-            let (store, mark) = me.store.stock_counts(me.node, &sale.id, &dead)?;
-            let mut counts = Counts {
-                store,
-                dead: me.dead_units(sale, &dead)?,
-                seq: 0,
-            };
-            let Some(mark) = mark else {
-                return Ok(Ok(counts));
-            };
-            counts.seq = mark.seq.0;
-            let known = witness::check(me.selling.ledger(), &mark);
-            Ok::<_, LetterError>(known.map(|()| counts))
-        })
-        .await;
-        match read {
-            Ok(Ok(counts)) => Some(counts),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "read the order store's counts");
-                None
-            }
-            Err(_) => None,
-        }
-    }
-}
-
-/// What the store has of a sale, and what it would have with its dead letters.
-struct Counts {
-    store: Vec<StockCount>,
-    /// Units held and sold by orders with a dead letter, by position of the SKU.
-    dead: HashMap<usize, (u64, u64)>,
-    seq: u64,
-}
-
-impl Reconciler {
-    /// As the ledger has these orders now: what the store has of them, if anything,
-    /// may be one version old or another.
-    fn dead_units(
-        &self,
-        sale: &Sale,
-        dead: &BTreeSet<OrderId>,
-    ) -> Result<HashMap<usize, (u64, u64)>, LetterError> {
-        let mut units: HashMap<usize, (u64, u64)> = HashMap::new();
-        for id in dead {
-            let Some(row) = self.letters.current(&sale.id, id)? else {
-                continue;
-            };
-            for item in &row.order.items {
-                let Some((at, _)) = sale.sku(&item.sku) else {
-                    continue;
-                };
-                let (held, sold) = units.entry(at).or_default();
-                if row.order.state.is_held() {
-                    *held += u64::from(item.quantity);
-                }
-                if row.order.state.is_sold() {
-                    *sold += u64::from(item.quantity);
-                }
-            }
-        }
-        Ok(units)
     }
 }
 

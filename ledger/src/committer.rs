@@ -15,17 +15,18 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::batch::{Batch, BatchLimits, Next};
 use crate::device::{Device, Table, Write};
+use crate::driver::Stepped;
 use crate::keys;
 use crate::plan::{Plan, Reply, put};
 use crate::record::{Seq, Tip};
-use crate::rocks::Rocks;
 use crate::shared::Shared;
+use crate::tables::Tables;
 use crate::work::{Job, Work};
 
 pub(crate) struct Committer {
     pub(crate) queue: Receiver<Work>,
     pub(crate) device: Box<dyn Device>,
-    pub(crate) rocks: Arc<Rocks>,
+    pub(crate) tables: Tables,
     pub(crate) limits: BatchLimits,
     pub(crate) shared: Arc<Shared>,
     pub(crate) tip: Tip,
@@ -34,7 +35,7 @@ pub(crate) struct Committer {
 
 /// However its only writer ends, the ledger does not go on unwatched and nobody
 /// waits for an answer that cannot come.
-struct AtTheEnd {
+pub(crate) struct AtTheEnd {
     shared: Arc<Shared>,
     queue: Receiver<Work>,
 }
@@ -54,23 +55,35 @@ impl Drop for AtTheEnd {
 impl Committer {
     /// Runs until stopped, latched, or until every handle is gone.
     pub(crate) fn run(mut self) {
-        let _end = AtTheEnd {
+        let _end = self.at_the_end();
+        let mut carry = None;
+        while self.turn(&mut carry, true) != Stepped::Ended {}
+    }
+
+    pub(crate) fn at_the_end(&self) -> AtTheEnd {
+        AtTheEnd {
             shared: Arc::clone(&self.shared),
             queue: self.queue.clone(),
-        };
-        let mut carry = None;
-        let mut stopping = false;
-        while !stopping {
-            let mut works = Vec::new();
-            stopping = self.gather(&mut works, &mut carry);
-            if !works.is_empty() && self.commit(works).is_err() {
-                return;
-            }
+        }
+    }
+
+    /// Gathers one batch and commits it; `patient` waits for its first group.
+    pub(crate) fn turn(&mut self, carry: &mut Option<Work>, patient: bool) -> Stepped {
+        let mut works = Vec::new();
+        let stopping = self.gather(&mut works, carry, patient);
+        let idle = works.is_empty();
+        if !idle && self.commit(works).is_err() || stopping {
+            return Stepped::Ended;
+        }
+        if idle {
+            Stepped::Idle
+        } else {
+            Stepped::Committed
         }
     }
 
     /// Takes groups until the batch is due. Returns whether to stop after it.
-    fn gather(&self, works: &mut Vec<Work>, carry: &mut Option<Work>) -> bool {
+    fn gather(&self, works: &mut Vec<Work>, carry: &mut Option<Work>, patient: bool) -> bool {
         let mut batch = Batch::default();
         let mut next = carry.take();
         loop {
@@ -88,6 +101,7 @@ impl Committer {
             }
             let waited = match batch.next(Instant::now(), &self.limits) {
                 Next::Flush => return false,
+                Next::Idle | Next::SleepUntil(_) if !patient => return false,
                 Next::Idle => self
                     .queue
                     .recv()
@@ -106,7 +120,7 @@ impl Committer {
         let started_at = Instant::now();
         let mut plan = Plan::new(self.tip, self.floor);
         for work in works {
-            if let Err(why) = plan.add(work, &self.rocks) {
+            if let Err(why) = plan.add(work, &self.tables) {
                 self.shared.latch(&why);
                 return Err(());
             }
@@ -176,7 +190,7 @@ impl Committer {
         // From the very first on: a file that an earlier trim cut in two may be gone
         // whole by now.
         let (first, last) = (keys::record(Seq::ZERO), keys::record(floor.seq));
-        if trims && let Err(error) = self.rocks.drop_files(Table::Records, &first, &last) {
+        if trims && let Err(error) = self.tables.drop_files(Table::Records, &first, &last) {
             tracing::warn!(%error, "trimmed records: files not given back yet");
         }
         Ok(())

@@ -14,13 +14,15 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::committer::Committer;
 use crate::config::LedgerConfig;
 use crate::device::Device;
+use crate::driver::Driver;
 use crate::error::{AppendError, CommitError, Failure, OpenError, ReadError};
 use crate::keys;
+use crate::memory::MemoryDisk;
 use crate::open::{self, Identity};
 use crate::read::{Reader, View};
 use crate::record::{
@@ -28,6 +30,7 @@ use crate::record::{
 };
 use crate::rocks::RocksDevice;
 use crate::shared::Shared;
+use crate::tables::Tables;
 use crate::walk::Entities;
 use crate::work::{self, Answer, Job, Work};
 
@@ -46,7 +49,14 @@ struct Inner {
     queue: Option<Sender<Work>>,
     /// The committer's end of the queue, for whoever sends behind its back.
     works: Receiver<Work>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    committer: Runs,
+}
+
+/// Who turns the committer.
+enum Runs {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    /// A [`Driver`], told of what is handed over.
+    Driven(Arc<Notify>),
 }
 
 impl Ledger {
@@ -62,42 +72,74 @@ impl Ledger {
         device: impl FnOnce(RocksDevice) -> Box<dyn Device>,
     ) -> Result<Self, OpenError> {
         config.check()?;
-        let path = &config.path;
+        let path = config.path.clone();
         let rocks = open::tables(&config)?;
-        let mut device = device(RocksDevice::new(Arc::clone(&rocks)));
-        let identity = open::check(path, &rocks, &mut *device)?;
+        let device = device(RocksDevice::new(Arc::clone(&rocks)));
+        let new_id = || open::draw_id(&path);
+        Self::start(config, Tables::Rocks(rocks), device, new_id, |committer| {
+            let thread = std::thread::Builder::new()
+                .name("ledger-commit".into())
+                .spawn(move || committer.run())
+                .map_err(|error| OpenError::Io {
+                    path: path.clone(),
+                    step: "start the committer",
+                    why: error.to_string(),
+                })?;
+            Ok((Runs::Thread(Mutex::new(Some(thread))), ()))
+        })
+        .map(|(ledger, ())| ledger)
+    }
+
+    /// A ledger in memory whose commits happen when the driver is told so. `device`
+    /// is given what is to be written, and passes it on to the disk or does not.
+    pub fn open_driven(
+        config: LedgerConfig,
+        disk: &MemoryDisk,
+        device: Box<dyn Device>,
+    ) -> Result<(Self, Driver), OpenError> {
+        config.check()?;
+        let tables = Tables::Memory(disk.clone());
+        let new_id = || Ok(disk.id());
+        Self::start(config, tables, device, new_id, |committer| {
+            let handed = Arc::new(Notify::new());
+            let driver = Driver::new(committer, Arc::clone(&handed));
+            Ok((Runs::Driven(handed), driver))
+        })
+    }
+
+    fn start<D>(
+        config: LedgerConfig,
+        tables: Tables,
+        mut device: Box<dyn Device>,
+        new_id: impl FnOnce() -> Result<LedgerId, OpenError>,
+        run: impl FnOnce(Committer) -> Result<(Runs, D), OpenError>,
+    ) -> Result<(Self, D), OpenError> {
+        let identity = open::check(&config.path, &tables, &mut *device, new_id)?;
         let metrics = config.metrics.clone();
         let shared = Arc::new(Shared::new(config.queue_records_max, identity.tip, metrics));
         // One place per record of room, and one to say stop: handing over never waits.
         let (queue, works) = channel::bounded(config.queue_records_max + 1);
-        let committer = Committer {
+        let (committer, driver) = run(Committer {
             queue: works.clone(),
             device,
-            rocks: Arc::clone(&rocks),
+            tables: tables.clone(),
             limits: config.batch.clone(),
             shared: Arc::clone(&shared),
             tip: identity.tip,
             floor: identity.floor,
-        };
-        let committer = std::thread::Builder::new()
-            .name("ledger-commit".into())
-            .spawn(move || committer.run())
-            .map_err(|error| OpenError::Io {
-                path: config.path.clone(),
-                step: "start the committer",
-                why: error.to_string(),
-            })?;
-        Ok(Self {
+        })?;
+        let ledger = Self {
             inner: Arc::new(Inner {
                 config,
                 identity,
-                reader: Reader::new(rocks),
+                reader: Reader::new(tables),
                 shared,
                 queue: Some(queue),
                 works,
-                committer: Mutex::new(Some(committer)),
+                committer,
             }),
-        })
+        };
+        Ok((ledger, driver))
     }
 
     /// Waits for room, then hands the group over. The receipt resolves once the
@@ -184,6 +226,9 @@ impl Ledger {
         // The committer gives the room back.
         room.forget();
         fail::fail_point!("ledger-handed-over");
+        if let Runs::Driven(handed) = &self.inner.committer {
+            handed.notify_one();
+        }
         if shared.has_ended() {
             // This one may stand in the queue behind the committer's last look, where
             // it would wait for as long as any handle lives; or it was committed
@@ -348,9 +393,12 @@ impl Ledger {
 
 impl Inner {
     fn join(&self) {
-        let committer = self.committer.lock().take();
-        if let Some(committer) = committer
-            && committer.join().is_err()
+        // A driver is ended by whoever holds it.
+        let Runs::Thread(thread) = &self.committer else {
+            return;
+        };
+        if let Some(thread) = thread.lock().take()
+            && thread.join().is_err()
         {
             // It latched on its way out; whoever waits on `failed` knows.
             tracing::error!("the ledger's committer panicked");

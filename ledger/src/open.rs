@@ -17,6 +17,7 @@ use crate::keys;
 use crate::read::Reader;
 use crate::record::{LedgerId, Seq, Tip};
 use crate::rocks::Rocks;
+use crate::tables::Tables;
 use crate::verify;
 
 const LOCK_FILE: &str = "ledger.lock";
@@ -60,21 +61,22 @@ pub(crate) fn tables(config: &LedgerConfig) -> Result<Arc<Rocks>, OpenError> {
 /// Checks what is there, or founds a new ledger; raises the incarnation.
 pub(crate) fn check(
     path: &Path,
-    rocks: &Rocks,
+    tables: &Tables,
     device: &mut dyn Device,
+    new_id: impl FnOnce() -> Result<LedgerId, OpenError>,
 ) -> Result<Identity, OpenError> {
     let read = |error| read_error(path, error);
-    let found = match identity(rocks).map_err(read)? {
-        None => found_new(path)?,
+    let found = match identity(tables).map_err(read)? {
+        None => found_new(new_id()?),
         Some(known) => {
-            verify::tip_stands(rocks, known.floor, known.tip).map_err(read)?;
+            verify::tip_stands(tables, known.floor, known.tip).map_err(read)?;
             // What was trimmed in the meantime needs no more checking.
             let after = if known.floor.seq > known.verified.seq {
                 known.floor
             } else {
                 known.verified
             };
-            let report = verify::chain(rocks, after, known.tip).map_err(read)?;
+            let report = verify::chain(tables, after, known.tip).map_err(read)?;
             tracing::debug!(records = report.records, "ledger chain verified");
             Identity {
                 verified: known.tip,
@@ -125,14 +127,14 @@ pub(crate) fn read_only(path: &Path) -> Result<Reader, OpenError> {
     }
     let rocks =
         Rocks::open_read_only(&db).map_err(|error| rocks_error(path, "open tables", error))?;
-    Ok(Reader::new(Arc::new(rocks)))
+    Ok(Reader::new(Tables::Rocks(Arc::new(rocks))))
 }
 
 /// What the meta table says, or `None` for a folder that was never a ledger.
-pub(crate) fn identity(rocks: &Rocks) -> Result<Option<Identity>, ReadError> {
-    let get = |key| rocks.get(Table::Meta, key);
+pub(crate) fn identity(tables: &Tables) -> Result<Option<Identity>, ReadError> {
+    let get = |key| tables.get(Table::Meta, key);
     let Some(format) = get(keys::META_FORMAT)? else {
-        return match verify::last_seq(rocks)? {
+        return match verify::last_seq(tables)? {
             Some(_) => Err(Damage::NoMeta { key: "format" }.into()),
             None => Ok(None),
         };
@@ -163,21 +165,24 @@ pub(crate) fn identity(rocks: &Rocks) -> Result<Option<Identity>, ReadError> {
     }))
 }
 
-fn found_new(path: &Path) -> Result<Identity, OpenError> {
+pub(crate) fn draw_id(path: &Path) -> Result<LedgerId, OpenError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| io_error(path, "draw a ledger id", error))?;
-    let id = LedgerId(id);
+    Ok(LedgerId(id))
+}
+
+fn found_new(id: LedgerId) -> Identity {
     let before_first = Tip {
         seq: Seq::ZERO,
         hash: id.genesis(),
     };
-    Ok(Identity {
+    Identity {
         id,
         incarnation: 0,
         tip: before_first,
         verified: before_first,
         floor: before_first,
-    })
+    }
 }
 
 /// The lock goes with the process, however it ends; the text is for people.

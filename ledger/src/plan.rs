@@ -13,7 +13,7 @@ use crate::error::CommitError;
 use crate::frame;
 use crate::keys;
 use crate::record::{ChainHash, Committed, EntityRef, Seq, Tip};
-use crate::rocks::Rocks;
+use crate::tables::Tables;
 use crate::work::{Answer, Encoded, Entry, Job, Work};
 
 pub(crate) struct Reply {
@@ -51,7 +51,7 @@ impl Plan {
     }
 
     /// Gives the work its place, or its "no". An error means that the disk cannot be read.
-    pub(crate) fn add(&mut self, work: Work, rocks: &Rocks) -> Result<(), String> {
+    pub(crate) fn add(&mut self, work: Work, tables: &Tables) -> Result<(), String> {
         let Work {
             job,
             permits,
@@ -63,7 +63,7 @@ impl Plan {
             last: self.tip.seq,
         });
         match job {
-            Job::Append(mut group) => match self.claim(&group, rocks)? {
+            Job::Append(mut group) => match self.claim(&group, tables)? {
                 Some(taken) => answer = Err(taken),
                 None => {
                     self.seal(&mut group);
@@ -80,7 +80,7 @@ impl Plan {
                 if through > self.floor.seq {
                     self.floor = Tip {
                         seq: through,
-                        hash: hash_at(through, rocks)?,
+                        hash: hash_at(through, tables)?,
                     };
                 }
             }
@@ -104,7 +104,7 @@ impl Plan {
     }
 
     /// Claims the group's unique keys, all or none.
-    fn claim(&mut self, group: &Encoded, rocks: &Rocks) -> Result<Option<CommitError>, String> {
+    fn claim(&mut self, group: &Encoded, tables: &Tables) -> Result<Option<CommitError>, String> {
         if !group.claims {
             return Ok(None);
         }
@@ -114,7 +114,7 @@ impl Plan {
                 let known = mine.get(key).or_else(|| self.claimed.get(key)).cloned();
                 let held_by = match known {
                     Some(holder) => Some(holder),
-                    None => holder(key, rocks)?,
+                    None => holder(key, tables)?,
                 };
                 let key = Bytes::copy_from_slice(key);
                 if let Some(held_by) = held_by {
@@ -134,8 +134,8 @@ impl Plan {
     }
 }
 
-fn holder(key: &[u8], rocks: &Rocks) -> Result<Option<EntityRef>, String> {
-    let found = rocks
+fn holder(key: &[u8], tables: &Tables) -> Result<Option<EntityRef>, String> {
+    let found = tables
         .get(Table::Uniques, key)
         .map_err(rocksdb::Error::into_string)?;
     found
@@ -143,8 +143,8 @@ fn holder(key: &[u8], rocks: &Rocks) -> Result<Option<EntityRef>, String> {
         .transpose()
 }
 
-fn hash_at(seq: Seq, rocks: &Rocks) -> Result<ChainHash, String> {
-    let found = rocks
+fn hash_at(seq: Seq, tables: &Tables) -> Result<ChainHash, String> {
+    let found = tables
         .get(Table::Records, &keys::record(seq))
         .map_err(rocksdb::Error::into_string)?;
     let bytes = found.ok_or_else(|| format!("record {seq} is missing"))?;

@@ -4,10 +4,8 @@
 //! Lists are consistent: each is one view of the moment it was asked for.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use rocksdb::{DB, DBRawIterator, ReadOptions, SnapshotWithThreadMode};
 
 use crate::device::Table;
 use crate::error::{Damage, OpenError, ReadError};
@@ -15,7 +13,7 @@ use crate::frame::{self, Frame};
 use crate::keys;
 use crate::open::{self, Identity};
 use crate::record::{DeadLetter, EntityRef, Kind, Record, Seq, Snapshot, Tip};
-use crate::rocks::{self, Rocks};
+use crate::tables::{Cursor, Moment, Reach, Tables};
 use crate::verify::{self, VerifyReport};
 use crate::walk::{Entities, snapshot};
 
@@ -23,12 +21,12 @@ use crate::walk::{Entities, snapshot};
 /// again only once its readers are gone.
 #[derive(Clone)]
 pub struct Reader {
-    rocks: Arc<Rocks>,
+    tables: Tables,
 }
 
 impl Reader {
-    pub(crate) fn new(rocks: Arc<Rocks>) -> Self {
-        Self { rocks }
+    pub(crate) fn new(tables: Tables) -> Self {
+        Self { tables }
     }
 
     /// Looks into a ledger without owning it: nothing is written, and another
@@ -40,14 +38,14 @@ impl Reader {
     /// Id, incarnation, tip, floor and the newest verified record, as stored.
     pub fn identity(&self) -> Result<Identity, ReadError> {
         let none = Damage::NoMeta { key: "id" };
-        open::identity(&self.rocks)?.ok_or(ReadError::Damaged(none))
+        open::identity(&self.tables)?.ok_or(ReadError::Damaged(none))
     }
 
     /// Reads every record back and checks frames, dense seqs, chain and tip.
     pub fn verify(&self) -> Result<VerifyReport, ReadError> {
         let Identity { floor, tip, .. } = self.identity()?;
-        verify::tip_stands(&self.rocks, floor, tip)?;
-        verify::chain(&self.rocks, floor, tip)
+        verify::tip_stands(&self.tables, floor, tip)?;
+        verify::chain(&self.tables, floor, tip)
     }
 
     /// The newest state of an entity.
@@ -58,7 +56,7 @@ impl Reader {
         id: &[u8],
     ) -> Result<Option<Snapshot>, ReadError> {
         let key = keys::entity(group, kind, id);
-        let found = self.rocks.get(Table::Entities, &key)?;
+        let found = self.tables.get(Table::Entities, &key)?;
         found.map(|value| snapshot(&key, &value)).transpose()
     }
 
@@ -69,7 +67,8 @@ impl Reader {
         kind: Option<Kind>,
         live_only: bool,
     ) -> Entities<'_> {
-        Entities::start(&self.rocks, rocks::walk(), group, kind, live_only)
+        let open = |reach| self.tables.cursor(Table::Entities, reach);
+        Entities::start(open, true, group, kind, live_only)
     }
 
     /// The next `limit` entities of a group and kind, after `after_id`.
@@ -80,13 +79,8 @@ impl Reader {
         after_id: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Snapshot>, ReadError> {
-        let mut page = Entities::start(
-            &self.rocks,
-            ReadOptions::default(),
-            Some(group),
-            Some(kind),
-            false,
-        );
+        let open = |reach| self.tables.cursor(Table::Entities, reach);
+        let mut page = Entities::start(open, false, Some(group), Some(kind), false);
         if let Some(id) = after_id {
             page.skip_past(&keys::entity(group, kind, id));
         }
@@ -96,12 +90,8 @@ impl Reader {
     /// The greatest id of a group and kind: the newest, where ids begin with their time.
     pub fn last_id(&self, group: &[u8], kind: Kind) -> Result<Option<Bytes>, ReadError> {
         let prefix = keys::entity_prefix(group, Some(kind));
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(&prefix[..]);
-        if let Some(end) = keys::after_prefix(prefix.clone()) {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut raw = self.raw(Table::Entities, options);
+        let end = keys::after_prefix(prefix.clone());
+        let mut raw = self.raw(Table::Entities, Some(&prefix), end);
         raw.seek_to_last();
         let last = raw
             .item()
@@ -112,13 +102,13 @@ impl Reader {
 
     /// Tip and entities of one moment, for a copy that is marked with that tip.
     pub fn view(&self) -> Result<View<'_>, ReadError> {
-        let snapshot = self.rocks.db().snapshot();
-        let value = snapshot.get_cf(self.rocks.table(Table::Meta), keys::META_TIP)?;
+        let moment = self.tables.moment();
+        let value = self.tables.get_at(&moment, Table::Meta, keys::META_TIP)?;
         let tip = value.as_deref().and_then(keys::parse_tip);
         let tip = tip.ok_or(Damage::NoMeta { key: "tip" })?;
         Ok(View {
-            rocks: &self.rocks,
-            snapshot,
+            tables: &self.tables,
+            moment,
             tip,
         })
     }
@@ -137,12 +127,7 @@ impl Reader {
             Some(id) => Some([&prefix[..], id].concat()),
             None => keys::after_prefix(prefix.clone()),
         };
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(&prefix[..]);
-        if let Some(end) = end {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut raw = self.raw(Table::ByOwner, options);
+        let mut raw = self.raw(Table::ByOwner, Some(&prefix), end);
         raw.seek_to_last();
         let mut found = Vec::new();
         while found.len() < limit
@@ -162,7 +147,7 @@ impl Reader {
 
     /// Who holds a unique key.
     pub fn unique(&self, key: &[u8]) -> Result<Option<EntityRef>, ReadError> {
-        let found = self.rocks.get(Table::Uniques, key)?;
+        let found = self.tables.get(Table::Uniques, key)?;
         let parse = |value: &[u8]| {
             keys::parse_holder(value).map_err(|why| entry_damage(Table::Uniques, key, &why))
         };
@@ -171,7 +156,7 @@ impl Reader {
 
     /// A value that the caller wrote with a group.
     pub fn meta(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let found = self.rocks.get(Table::Meta, &keys::caller_meta(key))?;
+        let found = self.tables.get(Table::Meta, &keys::caller_meta(key))?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -185,10 +170,8 @@ impl Reader {
         max_bytes: usize,
     ) -> Result<Vec<Record>, ReadError> {
         let mut expected = from.max(Seq(1));
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(keys::record(expected));
-        let mut raw = self.raw(Table::Records, options);
-        raw.seek(keys::record(expected));
+        let mut raw = self.raw(Table::Records, Some(&keys::record(expected)), None);
+        raw.seek(&keys::record(expected));
         let mut records = Vec::new();
         let mut bytes = 0;
         while records.len() < max_records
@@ -213,8 +196,8 @@ impl Reader {
 
     /// Letters after `after`, in order of seq.
     pub fn dead_letters(&self, after: Seq, limit: usize) -> Result<Vec<DeadLetter>, ReadError> {
-        let mut raw = self.raw(Table::DeadLetters, ReadOptions::default());
-        raw.seek(keys::record(after.next()));
+        let mut raw = self.raw(Table::DeadLetters, None, None);
+        raw.seek(&keys::record(after.next()));
         let mut letters = Vec::new();
         while letters.len() < limit
             && let Some((key, note)) = raw.item()
@@ -234,7 +217,7 @@ impl Reader {
     }
 
     pub(crate) fn flush(&self) -> Result<(), rocksdb::Error> {
-        self.rocks.flush()
+        self.tables.flush()
     }
 
     fn refuse_trimmed(&self, from: Seq) -> Result<(), ReadError> {
@@ -248,17 +231,23 @@ impl Reader {
         Ok(())
     }
 
-    fn raw(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
-        self.rocks
-            .db()
-            .raw_iterator_cf_opt(self.rocks.table(table), options)
+    fn raw(&self, table: Table, from: Option<&[u8]>, to: Option<Vec<u8>>) -> Cursor<'_> {
+        let from = from.map(<[u8]>::to_vec);
+        self.tables.cursor(
+            table,
+            Reach {
+                from,
+                to,
+                walk: false,
+            },
+        )
     }
 }
 
 /// The ledger of one moment.
 pub struct View<'a> {
-    rocks: &'a Rocks,
-    snapshot: SnapshotWithThreadMode<'a, DB>,
+    tables: &'a Tables,
+    moment: Moment<'a>,
     tip: Tip,
 }
 
@@ -276,9 +265,11 @@ impl View<'_> {
         kind: Option<Kind>,
         live_only: bool,
     ) -> Entities<'_> {
-        let mut options = rocks::walk();
-        options.set_snapshot(&self.snapshot);
-        Entities::start(self.rocks, options, group, kind, live_only)
+        let open = |reach| {
+            let tables = self.tables;
+            tables.cursor_at(&self.moment, Table::Entities, reach)
+        };
+        Entities::start(open, true, group, kind, live_only)
     }
 }
 

@@ -14,6 +14,7 @@ use rocksdb::{
 
 use crate::config::LedgerConfig;
 use crate::device::{Device, DeviceError, Table, Write};
+use crate::tables::Cursor;
 
 /// Blocks of all tables, indexes and filters.
 const CACHE_BYTES: usize = 128 << 20;
@@ -67,6 +68,10 @@ impl Rocks {
         key: &[u8],
     ) -> Result<Option<DBPinnableSlice<'_>>, Error> {
         self.db.get_pinned_cf(self.table(table), key)
+    }
+
+    pub(crate) fn cursor(&self, table: Table, options: ReadOptions) -> Cursor<'_> {
+        Cursor::Rocks(self.db.raw_iterator_cf_opt(self.table(table), options))
     }
 
     /// Moves what is in memory into table files, so that the next start replays nothing.

@@ -8,14 +8,12 @@
 use std::cmp::Ordering;
 use std::thread;
 
-use rocksdb::ReadOptions;
-
 use crate::device::Table;
 use crate::error::{Damage, ReadError};
 use crate::frame;
 use crate::keys;
 use crate::record::{ChainHash, Seq, Tip};
-use crate::rocks::{self, Rocks};
+use crate::tables::{Reach, Tables};
 
 /// Below this a second thread costs more than it saves (about 20 ms of hashing).
 const STRETCH_RECORDS_MIN: u64 = 20_000;
@@ -32,8 +30,8 @@ pub struct VerifyReport {
 }
 
 /// Checks that the newest record is the one that the tip names, or that all are trimmed.
-pub(crate) fn tip_stands(rocks: &Rocks, floor: Tip, tip: Tip) -> Result<(), ReadError> {
-    let last = last_seq(rocks)?.unwrap_or(floor.seq);
+pub(crate) fn tip_stands(tables: &Tables, floor: Tip, tip: Tip) -> Result<(), ReadError> {
+    let last = last_seq(tables)?.unwrap_or(floor.seq);
     match last.cmp(&tip.seq) {
         Ordering::Greater => Err(Damage::BeyondTip {
             seq: last,
@@ -45,7 +43,7 @@ pub(crate) fn tip_stands(rocks: &Rocks, floor: Tip, tip: Tip) -> Result<(), Read
             let hash = if last == floor.seq {
                 floor.hash
             } else {
-                hash_at(rocks, last)?
+                hash_at(tables, last)?
             };
             if hash == tip.hash {
                 Ok(())
@@ -57,7 +55,7 @@ pub(crate) fn tip_stands(rocks: &Rocks, floor: Tip, tip: Tip) -> Result<(), Read
 }
 
 /// Checks every record after `after` up to `tip`.
-pub(crate) fn chain(rocks: &Rocks, after: Tip, tip: Tip) -> Result<VerifyReport, ReadError> {
+pub(crate) fn chain(tables: &Tables, after: Tip, tip: Tip) -> Result<VerifyReport, ReadError> {
     let Some(records) = tip.seq.0.checked_sub(after.seq.0) else {
         // The tip is older than what was verified once: records are gone.
         return Err(Damage::Missing {
@@ -70,6 +68,19 @@ pub(crate) fn chain(rocks: &Rocks, after: Tip, tip: Tip) -> Result<VerifyReport,
         .min(THREADS_MAX) as u64;
     let stretches = (records / STRETCH_RECORDS_MIN).clamp(1, threads);
     let cut = |i: u64| Seq(after.seq.0 + records * i / stretches);
+    let whole = |hash: ChainHash| {
+        if hash != tip.hash {
+            return Err(Damage::Tip { seq: tip.seq }.into());
+        }
+        Ok(VerifyReport {
+            records,
+            after: after.seq,
+            tip,
+        })
+    };
+    if stretches == 1 {
+        return whole(stretch(tables, after.seq, after.hash, tip.seq)?);
+    }
     let found: Vec<Result<ChainHash, ReadError>> = thread::scope(|scope| {
         let running: Vec<_> = (0..stretches)
             .map(|i| {
@@ -77,9 +88,9 @@ pub(crate) fn chain(rocks: &Rocks, after: Tip, tip: Tip) -> Result<VerifyReport,
                     let prev = if i == 0 {
                         after.hash
                     } else {
-                        hash_at(rocks, cut(i))?
+                        hash_at(tables, cut(i))?
                     };
-                    stretch(rocks, cut(i), prev, cut(i + 1))
+                    stretch(tables, cut(i), prev, cut(i + 1))
                 })
             })
             .collect();
@@ -93,28 +104,22 @@ pub(crate) fn chain(rocks: &Rocks, after: Tip, tip: Tip) -> Result<VerifyReport,
     for hash in found {
         last = hash?;
     }
-    if last != tip.hash {
-        return Err(Damage::Tip { seq: tip.seq }.into());
-    }
-    Ok(VerifyReport {
-        records,
-        after: after.seq,
-        tip,
-    })
+    whole(last)
 }
 
 /// Checks the records after `after` up to `through`; returns the last hash.
 fn stretch(
-    rocks: &Rocks,
+    tables: &Tables,
     after: Seq,
     mut prev: ChainHash,
     through: Seq,
 ) -> Result<ChainHash, ReadError> {
-    let mut options = rocks::walk();
-    options.set_iterate_range(keys::record(after.next())..keys::record(through.next()));
-    let mut raw = rocks
-        .db()
-        .raw_iterator_cf_opt(rocks.table(Table::Records), options);
+    let reach = Reach {
+        from: Some(keys::record(after.next()).into()),
+        to: Some(keys::record(through.next()).into()),
+        walk: true,
+    };
+    let mut raw = tables.cursor(Table::Records, reach);
     raw.seek_to_first();
     let mut seq = after;
     while seq < through {
@@ -143,8 +148,8 @@ fn stretch(
     Ok(prev)
 }
 
-fn hash_at(rocks: &Rocks, seq: Seq) -> Result<ChainHash, ReadError> {
-    let value = rocks
+fn hash_at(tables: &Tables, seq: Seq) -> Result<ChainHash, ReadError> {
+    let value = tables
         .get(Table::Records, &keys::record(seq))?
         .ok_or(Damage::Missing { seq })?;
     let frame = frame::decode(&value).map_err(|why| Damage::Frame { seq, why })?;
@@ -152,13 +157,10 @@ fn hash_at(rocks: &Rocks, seq: Seq) -> Result<ChainHash, ReadError> {
 }
 
 /// The newest record's seq, whatever meta says.
-pub(crate) fn last_seq(rocks: &Rocks) -> Result<Option<Seq>, ReadError> {
-    let table = rocks.table(Table::Records);
-    let mut raw = rocks
-        .db()
-        .raw_iterator_cf_opt(table, ReadOptions::default());
+pub(crate) fn last_seq(tables: &Tables) -> Result<Option<Seq>, ReadError> {
+    let mut raw = tables.cursor(Table::Records, Reach::default());
     raw.seek_to_last();
-    let last = raw.key().map(|key| {
+    let last = raw.item().map(|(key, _)| {
         let key = key.try_into().map_err(|_| Damage::Entry {
             table: Table::Records.name(),
             key: key.escape_ascii().to_string(),

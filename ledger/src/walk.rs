@@ -1,7 +1,6 @@
 //! Walking over entities, and one entity out of its key and value.
 
 use bytes::{BufMut, BytesMut};
-use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::device::Table;
 use crate::error::ReadError;
@@ -9,20 +8,21 @@ use crate::frame::{self, EntityKey, FrameError};
 use crate::keys;
 use crate::read::entry_damage;
 use crate::record::{Kind, Snapshot};
-use crate::rocks::Rocks;
+use crate::tables::{Cursor, Reach};
 
 /// A walk over entities. It ends after the first error.
 pub struct Entities<'a> {
-    raw: DBRawIterator<'a>,
+    raw: Cursor<'a>,
     kind: Option<Kind>,
     live_only: bool,
     failed: bool,
 }
 
 impl<'a> Entities<'a> {
+    /// `open` makes a cursor over the entities with this reach.
     pub(crate) fn start(
-        rocks: &'a Rocks,
-        mut options: ReadOptions,
+        open: impl FnOnce(Reach) -> Cursor<'a>,
+        walk: bool,
         group: Option<&[u8]>,
         kind: Option<Kind>,
         live_only: bool,
@@ -30,13 +30,11 @@ impl<'a> Entities<'a> {
         let prefix = group
             .map(|group| keys::entity_prefix(group, kind))
             .unwrap_or_default();
-        options.set_iterate_lower_bound(&prefix[..]);
-        if let Some(end) = keys::after_prefix(prefix) {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut raw = rocks
-            .db()
-            .raw_iterator_cf_opt(rocks.table(Table::Entities), options);
+        let mut raw = open(Reach {
+            from: Some(prefix.clone()),
+            to: keys::after_prefix(prefix),
+            walk,
+        });
         raw.seek_to_first();
         Self {
             raw,
@@ -51,7 +49,7 @@ impl Entities<'_> {
     /// Goes on behind this key.
     pub(crate) fn skip_past(&mut self, key: &[u8]) {
         // The smallest key above one is that key and a zero.
-        self.raw.seek([key, &[0]].concat());
+        self.raw.seek(&[key, &[0]].concat());
     }
 }
 

@@ -103,20 +103,19 @@ impl Refiller {
         if self.desk(from).send(give).await.is_err() {
             return 0;
         }
-        let units = given.await.unwrap_or(0);
-        if units == 0 {
+        let Ok(Some(given)) = given.await else {
             return 0;
-        }
+        };
         let (reply, taken) = oneshot::channel();
         let take = Command::Take {
             id,
             sku,
-            units,
+            given,
             reply,
         };
         if self.desk(to).send(take).await.is_err() {
             return 0;
         }
-        taken.await.map_or(0, |()| units)
+        taken.await.map_or(0, |()| given.units)
     }
 }

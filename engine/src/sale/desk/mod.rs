@@ -21,8 +21,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-pub use self::refill::Give;
 use self::refill::Line;
+pub use self::refill::{Give, Given};
 use super::answer::{Answer, Changed, Refusal};
 use super::bucket::{Bucket, BucketAudit};
 use super::facts;
@@ -76,7 +76,7 @@ pub enum Command {
     Take {
         id: String,
         sku: usize,
-        units: u32,
+        given: Given,
         reply: oneshot::Sender<()>,
     },
     /// The refill that was asked for is over; what came was taken before this.
@@ -158,6 +158,8 @@ impl Desk {
         loop {
             let due = self.next_window();
             tokio::select! {
+                // One order of things: who asks first, then what is due; a turn does both.
+                biased;
                 n = self.commands.recv_many(&mut gathered, BATCH_MAX) => if n == 0 { return },
                 () = sleep_for(due) => {}
             }
@@ -220,9 +222,9 @@ impl Desk {
                 Command::Take {
                     id,
                     sku,
-                    units,
+                    given,
                     reply,
-                } => takes.push((id, sku, units, reply)),
+                } => takes.push((id, sku, given, reply)),
                 Command::Refilled { enough } => refilled = Some(enough),
                 Command::Stop { reply } => stop = Some(reply),
             }
@@ -234,8 +236,8 @@ impl Desk {
         if !changes.is_empty() {
             self.change(now, changes).await;
         }
-        for (id, sku, units, reply) in takes {
-            self.take(&id, sku, units).await;
+        for (id, sku, given, reply) in takes {
+            self.take(&id, sku, given).await;
             // The refiller is gone only when the sale is.
             let _ = reply.send(());
         }
@@ -249,17 +251,23 @@ impl Desk {
             self.teller.settle().await;
         }
         for reply in audits {
-            if let Some(audit) = self
-                .parts
-                .bucket
-                .audit(&self.parts.sale, &self.parts.guard)
-                .await
-            {
-                // The reconciler may have been stopped meanwhile.
-                let _ = reply.send(audit);
-            }
+            let audit = self.audit().await;
+            // The reconciler may have been stopped meanwhile.
+            let _ = reply.send(audit);
         }
         stop
+    }
+
+    /// A bucket that turns out to have changed is brought back before it is counted:
+    /// without buyers nobody else would notice.
+    async fn audit(&mut self) -> BucketAudit {
+        loop {
+            let (sale, guard) = (&self.parts.sale, &self.parts.guard);
+            if let Some(audit) = self.parts.bucket.audit(sale, guard).await {
+                return audit;
+            }
+            self.rebuild("changed").await;
+        }
     }
 
     /// Whoever waited for units that came: from a refill, or back from other orders.

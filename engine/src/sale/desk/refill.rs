@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use floodgate_ledger::Group;
+use floodgate_ledger::{Group, Seq};
 use tokio::sync::oneshot;
 
 use super::super::facts;
@@ -26,8 +26,15 @@ pub struct Give {
     pub to: BucketNo,
     pub sku: usize,
     pub wanted: u32,
-    /// How many left the bucket, durably.
-    pub reply: oneshot::Sender<u32>,
+    /// What left the bucket, durably; none, if nothing did.
+    pub reply: oneshot::Sender<Option<Given>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    pub units: u32,
+    /// The record that moved the allotment.
+    pub seq: Seq,
 }
 
 #[derive(Default)]
@@ -114,20 +121,20 @@ impl Desk {
     /// As the source: out of the bucket, then into the ledger, which moves the
     /// allotment; only then may the target have them.
     pub(super) async fn give(&mut self, now: UnixMs, give: Give) {
-        let units = self.try_give(now, &give).await;
+        let given = self.try_give(now, &give).await;
         // The refiller is gone only when the sale is.
-        let _ = give.reply.send(units);
+        let _ = give.reply.send(given);
     }
 
-    async fn try_give(&mut self, now: UnixMs, give: &Give) -> u32 {
+    async fn try_give(&mut self, now: UnixMs, give: &Give) -> Option<Given> {
         if self.line.wants(give.sku) {
-            return 0;
+            return None;
         }
         let free = self.parts.guard.lines[give.sku].available();
         // Half of what is here, if more is wanted often: fewer journeys.
         let units = u64::from(give.wanted).max(free / 2).min(free);
         let Ok(units @ 1..) = u32::try_from(units) else {
-            return 0;
+            return None;
         };
         let sku = self.parts.sale.skus[give.sku].id.clone();
         while self
@@ -154,21 +161,26 @@ impl Desk {
             meta: Vec::new(),
         };
         let committed = match self.parts.ledger.append(group).await {
-            Ok(receipt) => receipt.await.map(drop).map_err(|e| e.to_string()),
+            Ok(receipt) => receipt.await.map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        if let Err(error) = committed {
-            // The ledger is shut; whether the units moved, the next start knows.
-            tracing::error!(error, transfer = give.id, "commit a transfer");
-            return 0;
-        }
+        let seq = match committed {
+            Ok(committed) => committed.last,
+            Err(error) => {
+                // The ledger is shut; whether the units moved, the next start knows.
+                tracing::error!(error, transfer = give.id, "commit a transfer");
+                return None;
+            }
+        };
         fail::fail_point!("transfer-recorded", |_| std::process::abort());
-        units
+        Some(Given { units, seq })
     }
 
     /// As the target: the ledger has moved them already, so they are this bucket's
     /// whatever the host says; a rebuild brings them too.
-    pub(super) async fn take(&mut self, id: &str, sku: usize, units: u32) {
+    pub(super) async fn take(&mut self, id: &str, sku: usize, given: Given) {
+        let Given { units, seq } = given;
+        self.parts.bucket.take(seq);
         self.parts.guard.lines[sku].allotted += u64::from(units);
         let name = self.parts.sale.skus[sku].id.clone();
         if self

@@ -22,10 +22,12 @@ local function enter(building)
     return {2, '', 0}
   end
   local at = tonumber(m[2])
-  if m[1] ~= ARGV[1] or m[3] ~= building or at < tonumber(ARGV[3]) then
+  local other = m[1] ~= ARGV[1] -- CHECK:epoch
+  local behind = at < tonumber(ARGV[3]) -- CHECK:acked
+  if other or behind or m[3] ~= building then
     return {2, m[1], at}
   end
-  if at > N then
+  if at > N then -- CHECK:n
     return {1, m[1], at}
   end
   return nil, m

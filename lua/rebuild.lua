@@ -15,7 +15,7 @@ if step == 'begin' then
   if m[1] then
     local there, new = tonumber(m[1]), tonumber(ARGV[1])
     local repeated = there == new and m[3] == '1' and tonumber(m[2]) == 1
-    if there >= new and not repeated then
+    if there >= new and not repeated then -- CHECK:epoch
       return {2, m[1], tonumber(m[2])}
     end
   end

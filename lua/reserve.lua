@@ -83,7 +83,7 @@ for i = 1, count do
         code = 7
       end
     end
-    if code == 0 and live > units_max then
+    if code == 0 and live > units_max then -- CHECK:limit
       code = 5
     end
     if code == 0 and take(from, to, 1) then

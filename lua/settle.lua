@@ -58,7 +58,7 @@ for i = 1, count do
     local version, mark = string.match(hold, '^(%d+):(%d+):')
     if version == ARGV[p + 2] then
       code = 0
-    elseif version ~= ARGV[p + 1] then
+    elseif version ~= ARGV[p + 1] then -- CHECK:version
       code = 1
     else
       local move, n_items = MOVE[ARGV[p + 4]], tonumber(ARGV[p + 9])

@@ -56,6 +56,9 @@ impl From<floodgate_ledger::ReadError> for RecoveryError {
 /// a larger sale grow as it sells.
 pub(super) const ROOM_MAX: usize = 1_000_000;
 
+/// Buyers whom an index is made for in less time than a thread takes to wake.
+const AT_ONCE_MAX: usize = 256;
+
 /// What every sale of a node is built with.
 #[derive(Clone)]
 pub struct Tools {
@@ -90,9 +93,13 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         units_max: sale.units_per_user,
         orders_max: sale.orders_per_user_max,
     };
-    let index = tokio::task::spawn_blocking(move || Index::new(limits, winners))
-        .await
-        .map_err(|e| RecoveryError::Room(e.to_string()))?;
+    let index = if winners <= AT_ONCE_MAX {
+        Index::new(limits, winners)
+    } else {
+        tokio::task::spawn_blocking(move || Index::new(limits, winners))
+            .await
+            .map_err(|e| RecoveryError::Room(e.to_string()))?
+    };
     let mut guards: Vec<Guard> = (0..sale.buckets)
         .map(|_| Guard::new(sale.skus.len()))
         .collect();

@@ -16,34 +16,89 @@ fn body(script: Script) -> &'static str {
 }
 
 pub fn text(script: Script) -> String {
-    let mut body = body(script).to_owned();
-    if script == Script::Reserve {
-        if without_stock_check() {
-            body = without(&body, "short = short or stock[s] < 0 -- CHECK:stock", "");
+    CHECKS
+        .iter()
+        .filter(|check| is_off(check.fail_point))
+        .fold(format!("{PRELUDE}\n{}", body(script)), |text, check| {
+            text.replace(check.line, check.instead)
+        })
+}
+
+/// A line that carries a `-- CHECK:` mark, and what tests put in its place to
+/// prove that somebody notices.
+struct Check {
+    fail_point: &'static str,
+    line: &'static str,
+    instead: &'static str,
+}
+
+const CHECKS: [Check; 8] = [
+    Check {
+        fail_point: "stock-no-epoch-check",
+        line: "local other = m[1] ~= ARGV[1] -- CHECK:epoch",
+        instead: "local other = false",
+    },
+    Check {
+        fail_point: "stock-no-epoch-check",
+        line: "if there >= new and not repeated then -- CHECK:epoch",
+        instead: "if false then",
+    },
+    Check {
+        fail_point: "stock-no-acked-check",
+        line: "local behind = at < tonumber(ARGV[3]) -- CHECK:acked",
+        instead: "local behind = false",
+    },
+    Check {
+        fail_point: "stock-no-n-check",
+        line: "if at > N then -- CHECK:n",
+        instead: "if false then",
+    },
+    Check {
+        fail_point: "stock-no-stock-check",
+        line: "short = short or stock[s] < 0 -- CHECK:stock",
+        instead: "",
+    },
+    Check {
+        fail_point: "stock-no-key-check",
+        line: "elseif known and not (again and known == use) then -- CHECK:key",
+        instead: "elseif false then",
+    },
+    Check {
+        fail_point: "stock-no-limit-check",
+        line: "if code == 0 and live > units_max then -- CHECK:limit",
+        instead: "if false then",
+    },
+    Check {
+        fail_point: "stock-no-version-check",
+        line: "elseif version ~= ARGV[p + 1] then -- CHECK:version",
+        instead: "elseif false then",
+    },
+];
+
+fn is_off(fail_point: &str) -> bool {
+    fail::fail_point!(fail_point, |_| true);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_stands_in_a_script_and_every_mark_is_a_check() {
+        let texts: Vec<String> = Script::ALL
+            .iter()
+            .map(|script| format!("{PRELUDE}\n{}", body(*script)))
+            .collect();
+        for check in &CHECKS {
+            let found = texts.iter().any(|text| text.contains(check.line));
+            assert!(found, "no script has the line {:?}", check.line);
         }
-        if without_key_check() {
-            body = without(
-                &body,
-                "elseif known and not (again and known == use) then -- CHECK:key",
-                "elseif false then",
-            );
+        let is_check = |line: &str| CHECKS.iter().any(|check| line.trim() == check.line);
+        for text in &texts {
+            for line in text.lines().filter(|line| line.contains("-- CHECK:")) {
+                assert!(is_check(line), "nobody takes {line:?} away");
+            }
         }
     }
-    format!("{PRELUDE}\n{body}")
-}
-
-/// Checks are taken away only by tests, which prove that the audit notices.
-fn without_stock_check() -> bool {
-    fail::fail_point!("stock-no-stock-check", |_| true);
-    false
-}
-
-fn without_key_check() -> bool {
-    fail::fail_point!("stock-no-key-check", |_| true);
-    false
-}
-
-fn without(body: &str, check: &str, instead: &str) -> String {
-    assert!(body.contains(check), "reserve.lua has no line {check:?}");
-    body.replace(check, instead)
 }

@@ -11,7 +11,7 @@ type Map = HashMap<Box<[u8]>, Box<[u8]>, RandomState>;
 const MAPS: usize = 64;
 
 /// The fields of one key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fields {
     maps: Box<[Map]>,
     state: RandomState,
@@ -73,7 +73,8 @@ impl Fields {
     }
 }
 
-#[derive(Debug, Default)]
+/// A clone is what a backup would hold.
+#[derive(Debug, Clone, Default)]
 pub struct Keyspace {
     keys: HashMap<Box<[u8]>, Fields, RandomState>,
     /// Fields with room, for keys that are about to be made.
@@ -111,6 +112,14 @@ impl Keyspace {
 
     pub fn len(&self, key: &[u8]) -> usize {
         self.keys.get(key).map_or(0, Fields::len)
+    }
+
+    /// Makes a key what it was in another telling of the same keys.
+    pub fn put_back(&mut self, key: &[u8], from: &Self) {
+        match from.keys.get(key) {
+            Some(fields) => self.keys.insert(key.into(), fields.clone()),
+            None => self.keys.remove(key),
+        };
     }
 
     pub fn room(&mut self, key: &[u8], fields: Fields) {

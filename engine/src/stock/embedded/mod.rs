@@ -18,7 +18,9 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use self::keyspace::Fields;
+pub use self::keyspace::Keyspace;
 use self::shard::Shard;
+pub use self::vm::Vm;
 use super::host::{Args, BucketRef, HostError, HostFuture, Script, StockHost};
 use crate::workers::Workers;
 

@@ -4,7 +4,7 @@
 //! Redis's conversions: numbers go in as text, missing comes out as `false`,
 //! and a reply array ends at its first nil.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -103,6 +103,11 @@ impl Vm {
             .get(&script)
             .expect("every script was compiled at start");
         reply(&function.call::<Value>(())?)
+    }
+
+    /// The keys themselves, for who plays an operator, a failover or a broken host.
+    pub fn keyspace(&self) -> RefMut<'_, Keyspace> {
+        self.keyspace.borrow_mut()
     }
 
     /// The map that the key will have when it is made next.

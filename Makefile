@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo test run bench lint ready
+.PHONY: help demo test sim run bench lint ready
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ demo: ready ## Start an engine, send a midnight stampede, audit every answer
 test: ready ## Build and run every test of the workspace
 	@.ci/notice.sh
 	cargo test --release --locked --workspace $(TEST_FEATURES)
+
+sim: ready ## Simulate bad days for SECONDS=60 from new seeds, or tell one day: SEED=7
+	@.ci/notice.sh
+	@SECONDS_MAX=$(SECONDS) SEED=$(SEED) BASE=$(BASE) cargo test --release --locked --workspace $(TEST_FEATURES) \
+		--test sim -- --ignored --exact --nocapture sim
 
 run: ready ## Run the engine with config/demo.toml on its default ports
 	@.ci/build.sh --workspace --bins

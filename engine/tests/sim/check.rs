@@ -1,0 +1,381 @@
+//! The judge: the promises, the journal, and what the ledger holds in the end.
+//!
+//! It knows nothing of how the engine works. Records are read in their order, so
+//! every promise about "at any time" is asked after each of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use floodgate_engine::domain::codec::{decode_allotment, decode_order, decode_transfer};
+use floodgate_engine::domain::ids::{BucketNo, IdemKey, OrderId, SkuId, UserId};
+use floodgate_engine::domain::order::{CloseReason, Order, OrderEvent, OrderState};
+use floodgate_engine::domain::sale::Sale;
+use floodgate_engine::domain::time::UnixMs;
+use floodgate_engine::sale::{BucketAudit, LiveSale, Refusal, Units};
+use floodgate_ledger::{Kind, Ledger, Seq};
+
+use crate::journal::{Heard, Journal, Request};
+use crate::world::World;
+
+const ORDER: Kind = Kind(1);
+const ALLOTMENT: Kind = Kind(3);
+const TRANSFER: Kind = Kind(4);
+
+/// Everything the ledger says at this moment, one promise after the other.
+pub struct Facts {
+    pub orders: BTreeMap<OrderId, Order>,
+    /// Units of each SKU in live orders.
+    pub live: Vec<u64>,
+}
+
+impl Facts {
+    pub fn free(&self, sale: &Sale, sku: usize) -> u64 {
+        u64::from(sale.skus[sku].units).saturating_sub(self.live[sku])
+    }
+}
+
+macro_rules! broken {
+    ($world:expr, $($what:tt)*) => { $world.breaks(format_args!($($what)*)) };
+}
+
+fn units(sale: &Sale, order: &Order) -> Units {
+    let place = |sku: &SkuId| sale.sku(sku).map_or(usize::MAX, |(at, _)| at);
+    let items = order.items.iter();
+    items
+        .map(|item| (place(&item.sku), item.quantity))
+        .collect()
+}
+
+/// Reads the records in their order.
+pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
+    let sale = &world.setup.sale;
+    let mut orders: BTreeMap<OrderId, Order> = BTreeMap::new();
+    let mut keys: HashMap<(UserId, IdemKey), OrderId> = HashMap::new();
+    let mut live = vec![0_u64; sale.skus.len()];
+    let mut users: HashMap<UserId, (u64, u32)> = HashMap::new();
+    let mut given: Vec<Vec<i64>> = vec![vec![0; sale.skus.len()]; usize::from(sale.buckets)];
+    let mut give = |bucket: BucketNo, sku: &SkuId, n: i64| {
+        if let Some((at, _)) = sale.sku(sku) {
+            given[usize::from(bucket.0)][at] += n;
+        }
+    };
+    let records = ledger.tail(Seq(1), usize::MAX, usize::MAX);
+    for record in records.expect("the ledger reads") {
+        match record.kind {
+            ALLOTMENT => {
+                let allotment = decode_allotment(&record.body).expect("an allotment");
+                for (sku, n) in &allotment.lines {
+                    give(allotment.bucket, sku, *n);
+                }
+                continue;
+            }
+            TRANSFER => {
+                let transfer = decode_transfer(&record.body).expect("a transfer");
+                for (sku, n) in &transfer.lines {
+                    give(transfer.from, sku, -i64::from(*n));
+                    give(transfer.to, sku, i64::from(*n));
+                }
+                continue;
+            }
+            ORDER => {}
+            _other_kinds => continue,
+        }
+        let order = decode_order(&record.body).expect("an order");
+        let id = order.id;
+        let before = orders.get(&id);
+        step(world, journal, before, &order);
+        let held = |order: &Order| order.state.is_live();
+        let (was, is) = (before.is_some_and(held), held(&order));
+        let user = users.entry(order.user.clone()).or_default();
+        if before.is_none() {
+            user.1 += 1;
+            if user.1 > sale.orders_per_user_max {
+                broken!(
+                    world,
+                    "P6 limits hold: {} has {} orders",
+                    order.user,
+                    user.1
+                );
+            }
+            let slot = (order.user.clone(), order.key.clone());
+            if let Some(other) = keys.insert(slot, id) {
+                broken!(
+                    world,
+                    "P3 one key, one order: {} {} names {other} and {id}",
+                    order.user,
+                    order.key
+                );
+            }
+        }
+        for (sku, n) in units(sale, &order) {
+            let n = u64::from(n);
+            match (was, is) {
+                (false, true) => {
+                    live[sku] += n;
+                    user.0 += n;
+                }
+                (true, false) => {
+                    live[sku] -= n;
+                    user.0 -= n;
+                }
+                (true, true) | (false, false) => {}
+            }
+            if live[sku] > u64::from(sale.skus[sku].units) {
+                broken!(
+                    world,
+                    "P1 never oversell: {} units of {} live at {id}",
+                    live[sku],
+                    sale.skus[sku].id
+                );
+            }
+        }
+        if user.0 > u64::from(sale.units_per_user) {
+            broken!(world, "P6 limits hold: {} has {} units", order.user, user.0);
+        }
+        orders.insert(id, order);
+    }
+    for (at, sku) in sale.skus.iter().enumerate() {
+        let sum: i64 = given.iter().map(|bucket| bucket[at]).sum();
+        if sum != i64::from(sku.units) || given.iter().any(|bucket| bucket[at] < 0) {
+            broken!(
+                world,
+                "P8 stock adds up: buckets were given {given:?} of {} {}",
+                sku.units,
+                sku.id
+            );
+        }
+    }
+    Facts { orders, live }
+}
+
+/// One record of an order: is it what may follow, and did anybody ask for it?
+fn step(world: &World, journal: &Journal, before: Option<&Order>, order: &Order) {
+    let id = order.id;
+    let asked = |wanted: fn(&OrderEvent) -> bool| {
+        let mut changes = journal.changes.iter();
+        changes.any(|change| change.order == id && wanted(&change.event))
+    };
+    let legal = match (before.map(|before| before.state), order.state) {
+        (None, OrderState::PendingPayment { .. }) => {
+            let wanted = units(&world.setup.sale, order);
+            journal.requests.iter().any(|request| {
+                request.user == order.user && request.key == order.key && request.units == wanted
+            })
+        }
+        (
+            Some(OrderState::PendingPayment { .. }),
+            OrderState::Closed {
+                reason: CloseReason::Canceled,
+            },
+        ) => asked(|event| matches!(event, OrderEvent::Cancel)),
+        (
+            Some(OrderState::PendingPayment { until, .. }),
+            OrderState::Closed {
+                reason: CloseReason::Timeout,
+            },
+        ) => until <= order.updated_at,
+        (Some(OrderState::PendingPayment { .. }), OrderState::Paid) => {
+            asked(|event| matches!(event, OrderEvent::PaymentApplied))
+        }
+        (Some(OrderState::Paid), OrderState::Delivered) => {
+            asked(|event| matches!(event, OrderEvent::Granted))
+        }
+        (Some(OrderState::Paid | OrderState::Delivered), OrderState::RefundDue) => {
+            asked(|event| matches!(event, OrderEvent::RefundAsked { .. }))
+        }
+        (Some(OrderState::RefundDue), OrderState::Refunded) => {
+            asked(|event| matches!(event, OrderEvent::RefundDone))
+        }
+        (_, _) => false,
+    };
+    if !legal {
+        broken!(
+            world,
+            "P4 never take back a win: {id} of {} {} went from {:?} to {:?} for no reason",
+            order.user,
+            order.key,
+            before.map(|before| before.state),
+            order.state
+        );
+    }
+    if let Some(before) = before
+        && (before.version >= order.version
+            || before.user != order.user
+            || before.key != order.key
+            || before.items != order.items)
+    {
+        broken!(world, "P4 never take back a win: {id} became another order");
+    }
+}
+
+/// What was told against what is there.
+pub fn told(world: &World, journal: &Journal, facts: &Facts) {
+    let sale = &world.setup.sale;
+    // Per key: the order that was told first, when, and how often as new.
+    let mut wins: HashMap<(&UserId, &IdemKey), (OrderId, u64, u32)> = HashMap::new();
+    let mut heard: Vec<(usize, u64)> = (journal.requests.iter().enumerate())
+        .filter_map(|(at, request)| request.heard.as_ref().map(|(moment, _)| (at, *moment)))
+        .collect();
+    heard.sort_by_key(|(_, moment)| *moment);
+    for (at, moment) in heard {
+        let request = &journal.requests[at];
+        let Some((_, answer)) = &request.heard else {
+            continue;
+        };
+        let Request { user, key, .. } = request;
+        if let Heard::Won { order: id, new } = answer {
+            match facts.orders.get(id) {
+                None => broken!(
+                    world,
+                    "P4 never take back a win: {id}, told to request {at}, is gone"
+                ),
+                Some(order)
+                    if order.user != *user
+                        || order.key != *key
+                        || units(sale, order) != request.units =>
+                {
+                    broken!(
+                        world,
+                        "P3 one key, one order: request {at} was told {id}, another's order"
+                    );
+                }
+                Some(_) => {}
+            }
+            let (first, _, n_new) = wins.entry((user, key)).or_insert((*id, moment, 0));
+            *n_new += u32::from(*new);
+            if first != id {
+                broken!(
+                    world,
+                    "P3 one key, one order: {user} {key} was told {first} and {id}"
+                );
+            }
+            if *n_new > 1 {
+                broken!(
+                    world,
+                    "P3 one key, one order: {user} {key} was told twice that {id} is new"
+                );
+            }
+            continue;
+        }
+        // Whoever asks again after a win hears of that win, whatever else is the case.
+        if let Some((id, since, _)) = wins.get(&(user, key))
+            && *since < request.sent
+            && let Some(order) = facts.orders.get(id)
+        {
+            let same = units(sale, order) == request.units;
+            let right = match answer {
+                Heard::Refused(Refusal::KeyReused) => !same,
+                Heard::Refused(_)
+                | Heard::Shed
+                | Heard::NoRoom
+                | Heard::Unknown
+                | Heard::InProgress => false,
+                Heard::NotReady | Heard::Won { .. } => true,
+            };
+            if !right {
+                broken!(
+                    world,
+                    "P3 one key, one order: request {at} came after {id} was told and heard {answer:?}"
+                );
+            }
+        }
+        refused(world, journal, at, answer);
+    }
+}
+
+/// A "no" needs a reason.
+fn refused(world: &World, journal: &Journal, at: usize, answer: &Heard) {
+    let sale = &world.setup.sale;
+    let (earliest, latest) = world.clocks();
+    let request = &journal.requests[at];
+    let others = |wanted: fn(&Request, &Request) -> bool| {
+        let all = journal.requests.iter().enumerate();
+        all.filter(move |(i, other)| {
+            *i != at && other.user == request.user && wanted(other, request)
+        })
+    };
+    let n_units = |request: &Request| request.units.iter().map(|(_, n)| *n).sum::<u32>();
+    let reason = match answer {
+        Heard::Refused(Refusal::NotOpen) => UnixMs(earliest) < sale.starts_at,
+        Heard::Refused(Refusal::Ended) => journal.ended || UnixMs(latest) >= sale.ends_at,
+        Heard::Refused(Refusal::Paused) => journal.paused,
+        Heard::Refused(Refusal::KeyReused) => {
+            others(|other, me| other.key == me.key && other.units != me.units).count() > 0
+        }
+        Heard::Refused(Refusal::OverLimit) => {
+            let theirs: u32 = others(|_, _| true).map(|(_, other)| n_units(other)).sum();
+            theirs + n_units(request) > sale.units_per_user
+                || others(|_, _| true).count() >= sale.orders_per_user_max as usize
+        }
+        Heard::NoRoom => journal.no_room,
+        // When units were short only the engine knew; `last units` asks that once it is quiet.
+        Heard::Refused(Refusal::NotEnough)
+        | Heard::Won { .. }
+        | Heard::Shed
+        | Heard::InProgress
+        | Heard::Unknown
+        | Heard::NotReady => true,
+    };
+    if !reason {
+        broken!(world, "request {at} heard {answer:?} for no reason");
+    }
+}
+
+/// P8, when nothing is under way: counters, audits and the ledger tell one story.
+pub fn adds_up(world: &World, live: &LiveSale, audits: &[BucketAudit], facts: &Facts) {
+    let sale = &world.setup.sale;
+    if audits.len() != usize::from(sale.buckets) {
+        broken!(
+            world,
+            "P8 stock adds up: {} of {} buckets answered an audit",
+            audits.len(),
+            sale.buckets
+        );
+        return;
+    }
+    for audit in audits {
+        if !audit.is_equal() {
+            broken!(world, "P8 stock adds up: {audit:?}");
+        }
+    }
+    for (at, sku) in sale.skus.iter().enumerate() {
+        let counts = live.counts(at);
+        let get = |n: &std::sync::atomic::AtomicI64| n.load(std::sync::atomic::Ordering::Relaxed);
+        let (available, held) = (get(&counts.available), get(&counts.held));
+        let (sold, withdrawn) = (get(&counts.sold), get(&counts.withdrawn));
+        let (opened, live) = (i64::from(sku.units), facts.live[at].cast_signed());
+        if available + held + sold + withdrawn != opened || held + sold != live || available < 0 {
+            broken!(
+                world,
+                "P8 stock adds up: {opened} of {} opened, {available} available, {held} held, \
+                 {sold} sold, {withdrawn} withdrawn; the ledger has {live} live",
+                sku.id
+            );
+        }
+        let host: u64 = audits
+            .iter()
+            .map(|audit| audit.host.skus[at].held + audit.host.skus[at].sold)
+            .sum();
+        if host.cast_signed() != live {
+            broken!(
+                world,
+                "P8 stock adds up: the stock host has {host} live units of {}, the ledger {live}",
+                sku.id
+            );
+        }
+    }
+}
+
+/// P5, once every pay window is over.
+pub fn all_closed(world: &World, facts: &Facts, now: u64) {
+    for order in facts.orders.values() {
+        if let OrderState::PendingPayment { until, .. } = order.state
+            && until.0 + 2_000 < now
+        {
+            broken!(
+                world,
+                "P5 nothing stays stuck: {} is unpaid, its window ended at {until}",
+                order.id
+            );
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! One life of the engine, from its start to its death, and the buyers and
+//! operators who use it meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use fastrand::Rng;
+use floodgate_engine::admission::{AdmissionMetrics, Limits};
+use floodgate_engine::config::BuyerRules;
+use floodgate_engine::domain::ids::{IdemKey, NodeNo, OrderId, UserId};
+use floodgate_engine::domain::order::OrderEvent;
+use floodgate_engine::domain::sale::Switches;
+use floodgate_engine::domain::time::Clock;
+use floodgate_engine::sale::{
+    Bought, Changed, Created, LiveSale, Purchase, SaleMetrics, Selling, SellingParts, Switched,
+    Units,
+};
+use floodgate_engine::stock::StockHost;
+use floodgate_ledger::{BatchLimits, Kind, Ledger, LedgerConfig, MemoryDisk};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::disk::{self, SimDevice};
+use crate::host::SimHost;
+use crate::journal::{Change, Heard, Journal};
+use crate::world::{World, ms};
+
+/// Whatever takes longer in virtual time, all being well, hangs.
+pub const PATIENCE_MS: u64 = 120_000;
+/// Kinds of the ledger's entities; part of its format.
+pub const ORDER: Kind = Kind(1);
+/// Random bits of order ids: the same in every life, so that nothing but the
+/// floor keeps ids apart.
+const SEED: u64 = 7;
+
+/// Registered once in a thread: names are taken, and nobody reads them here.
+#[derive(Clone)]
+pub struct Meters {
+    sale: SaleMetrics,
+    admission: AdmissionMetrics,
+    ledger: LedgerConfig,
+}
+
+impl Meters {
+    pub fn new() -> Self {
+        let mut ledger = LedgerConfig::new("memory");
+        ledger.batch = BatchLimits {
+            records_max: 64,
+            ..ledger.batch
+        };
+        ledger.queue_records_max = 128;
+        let registry = prometheus::Registry::new();
+        Self {
+            sale: SaleMetrics::register(&registry).expect("an empty registry"),
+            admission: AdmissionMetrics::register(&registry).expect("names of its own"),
+            ledger,
+        }
+    }
+}
+
+/// What stays when the engine dies.
+pub struct Ground {
+    pub world: Arc<World>,
+    pub host: Arc<SimHost>,
+    pub disk: MemoryDisk,
+    pub journal: Arc<Mutex<Journal>>,
+    pub meters: Meters,
+    /// Of buyers and operators.
+    pub rng: Rng,
+    pub actions_left: u32,
+}
+
+/// A running engine.
+pub struct Engine {
+    pub selling: Arc<Selling>,
+    pub live: Arc<LiveSale>,
+    pub ledger: Ledger,
+}
+
+pub enum Started {
+    Running(Engine),
+    /// The ledger would not open, or recovery would not start.
+    Refused(String),
+}
+
+impl Ground {
+    pub async fn start(&self, clock: Arc<dyn Clock>) -> Started {
+        let Self { world, .. } = self;
+        let device = SimDevice {
+            disk: self.disk.clone(),
+            world: Arc::clone(world),
+        };
+        let opened = Ledger::open_driven(self.meters.ledger.clone(), &self.disk, Box::new(device));
+        let (ledger, driver) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Started::Refused(error.to_string()),
+        };
+        tokio::spawn(disk::turn(driver, Arc::clone(world)));
+        let parts = SellingParts {
+            ledger: ledger.clone(),
+            host: Arc::clone(&self.host) as Arc<dyn StockHost>,
+            clock,
+            limits: Limits::new(&BuyerRules::default(), SEED, &self.meters.admission),
+            metrics: self.meters.sale.clone(),
+            node: NodeNo(0),
+            seed: SEED,
+            under_way_max: world.setup.under_way_max,
+            answer_max: ms(world.setup.answer_ms),
+        };
+        let selling = match timeout(ms(PATIENCE_MS), Selling::recover(parts)).await {
+            Ok(Ok(selling)) => selling,
+            Ok(Err(error)) => return Started::Refused(error.to_string()),
+            Err(_) => return Started::Refused("recovery hangs".into()),
+        };
+        let live = match selling.sale(world.setup.sale.id.as_str()) {
+            Some(live) => live,
+            None => {
+                let create = selling.create(world.setup.sale.clone());
+                match timeout(ms(PATIENCE_MS), create).await {
+                    Ok(Ok(Created::New(live) | Created::Same(live))) => live,
+                    Ok(Ok(Created::Refused(why))) => return Started::Refused(why),
+                    Ok(Ok(Created::Different(_))) => {
+                        return Started::Refused("another sale".into());
+                    }
+                    Ok(Err(error)) => return Started::Refused(error.to_string()),
+                    Err(_) => return Started::Refused("the creation of a sale hangs".into()),
+                }
+            }
+        };
+        tokio::spawn(Arc::clone(&selling).keep_lease());
+        world.note(format_args!("the engine is open"));
+        Started::Running(Engine {
+            selling,
+            live,
+            ledger,
+        })
+    }
+
+    pub fn user(&mut self) -> UserId {
+        let n = self.rng.u32(..self.world.setup.n_users);
+        UserId::parse(&format!("user-{n}")).expect("an id")
+    }
+
+    fn key(&mut self) -> IdemKey {
+        let n = self.rng.u32(..self.world.setup.n_keys);
+        IdemKey::parse(&format!("key-{n}")).expect("an id")
+    }
+
+    pub fn units(&mut self) -> Units {
+        let sale = &self.world.setup.sale;
+        let n_max = sale.units_per_user;
+        let mut units = Units::new();
+        for sku in 0..sale.skus.len() {
+            if units.is_empty() || self.rng.u8(..4) == 0 {
+                units.push((sku, self.rng.u32(1..=n_max)));
+            }
+        }
+        if self.rng.bool() {
+            units.truncate(1);
+            units[0].0 = self.rng.usize(..sale.skus.len());
+        }
+        units
+    }
+
+    pub fn send(
+        &self,
+        engine: &Engine,
+        user: UserId,
+        key: IdemKey,
+        units: Units,
+    ) -> (usize, AbortHandle) {
+        let Self { world, journal, .. } = self;
+        let at = {
+            let mut journal = journal.lock();
+            journal.send(user.clone(), key.clone(), units.clone(), world.now())
+        };
+        world.note(format_args!("{at}: {user} {key} buys {units:?}"));
+        let (selling, live) = (Arc::clone(&engine.selling), Arc::clone(&engine.live));
+        let (world, journal, ledger) = (
+            Arc::clone(world),
+            Arc::clone(journal),
+            engine.ledger.clone(),
+        );
+        let task = tokio::spawn(async move {
+            let purchase = Purchase {
+                user,
+                key,
+                units,
+                device: None,
+                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            };
+            let (bought, _standing) = selling.buy(&live, purchase).await;
+            let heard = match bought {
+                Bought::New(order) => Heard::Won {
+                    order: order.id,
+                    new: true,
+                },
+                Bought::Replay(order) => Heard::Won {
+                    order: order.id,
+                    new: false,
+                },
+                Bought::Refused(refusal) => Heard::Refused(refusal),
+                Bought::Shed(_) => Heard::Shed,
+                Bought::InProgress => Heard::InProgress,
+                Bought::Unknown => Heard::Unknown,
+                Bought::NotReady(_) => Heard::NotReady,
+                Bought::NoRoom => Heard::NoRoom,
+            };
+            if world.is_frozen() {
+                return;
+            }
+            world.note(format_args!("{at}: {heard:?}"));
+            world.count(heard.name());
+            if let Heard::Won { order, .. } = heard {
+                durable(&world, &ledger, order);
+            }
+            let mut journal = journal.lock();
+            let waited = world.now() - journal.requests[at].sent_ms;
+            journal.hear(at, heard);
+            // Behind another with the same key, then in line, then for an answer.
+            let setup = &world.setup;
+            let longest = 2 * (setup.answer_ms + u64::from(setup.sale.admission.wait_ms)) + 10;
+            if waited > longest {
+                world.breaks(format_args!(
+                    "P5 nothing stays stuck: request {at} was answered after {waited} ms, {longest} at most"
+                ));
+            }
+        });
+        (at, task.abort_handle())
+    }
+}
+
+/// P2: whoever hears "won" finds it on the disk, at this very moment.
+fn durable(world: &World, ledger: &Ledger, order: OrderId) {
+    let sale = world.setup.sale.id.as_bytes();
+    if !matches!(ledger.entity(sale, ORDER, order.as_bytes()), Ok(Some(_))) {
+        world.breaks(format_args!(
+            "P2 won means durable: {order} was told and is not in the ledger"
+        ));
+    }
+}
+
+impl Ground {
+    /// Buyers and operators at work, until they have done all they wanted.
+    pub async fn use_it(&mut self, engine: &Engine) {
+        let world = Arc::clone(&self.world);
+        let mut tasks: Vec<(usize, AbortHandle)> = Vec::new();
+        while self.actions_left > 0 && !world.is_broken() {
+            self.actions_left -= 1;
+            self.act(engine, &mut tasks).await;
+            let gap = match self.rng.u8(..10) {
+                0..4 => 0,
+                4..8 => self.rng.u64(1..20),
+                8 => self.rng.u64(20..200),
+                _ => self.rng.u64(200..1_500),
+            };
+            if gap > 0 {
+                tokio::time::sleep(ms(gap)).await;
+            } else if self.rng.bool() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn act(&mut self, engine: &Engine, tasks: &mut Vec<(usize, AbortHandle)>) {
+        let world = Arc::clone(&self.world);
+        if world.happens(|r| r.hang_up) {
+            tasks.retain(|(at, _)| !self.journal.lock().requests[*at].over);
+            if !tasks.is_empty() {
+                let (at, task) = tasks.swap_remove(self.rng.usize(..tasks.len()));
+                task.abort();
+                self.journal.lock().requests[at].over = true;
+                world.count("fault: a buyer hung up");
+                world.note(format_args!("{at} hangs up"));
+                return;
+            }
+        }
+        if world.happens(|r| r.operator) {
+            self.operate(engine).await;
+            return;
+        }
+        match self.rng.u8(..10) {
+            0..5 => {
+                let (user, key, units) = (self.user(), self.key(), self.units());
+                tasks.push(self.send(engine, user, key, units));
+            }
+            5 | 6 => {
+                // The same again: impatient, or after a cut.
+                let again = {
+                    let journal = self.journal.lock();
+                    let n = journal.requests.len();
+                    (n > 0).then(|| journal.requests[self.rng.usize(..n)].clone())
+                };
+                if let Some(again) = again {
+                    tasks.push(self.send(engine, again.user, again.key, again.units));
+                }
+            }
+            7..9 => self.change(engine),
+            _ => {
+                let audit = engine.selling.audit(&engine.live);
+                // Under faults it may take its time; that it comes is asked after healing.
+                if let Ok(audits) = timeout(ms(100), audit).await {
+                    world.note(format_args!("audited {} buckets", audits.len()));
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, engine: &Engine) {
+        let known = {
+            let journal = self.journal.lock();
+            let n = journal.known.len();
+            (n > 0).then(|| journal.known[self.rng.usize(..n)].clone())
+        };
+        let Some((_, order)) = known else { return };
+        let event = if self.world.setup.paying {
+            match self.rng.u8(..6) {
+                0..3 => OrderEvent::PaymentApplied,
+                3 => OrderEvent::Granted,
+                4 => OrderEvent::RefundAsked { restock: true },
+                _ => OrderEvent::RefundDone,
+            }
+        } else {
+            OrderEvent::Cancel
+        };
+        self.journal.lock().changes.push(Change { order, event });
+        let (world, selling, ledger) = (
+            Arc::clone(&self.world),
+            Arc::clone(&engine.selling),
+            engine.ledger.clone(),
+        );
+        world.note(format_args!("{order}: {event:?}"));
+        tokio::spawn(async move {
+            let changed = selling.change(order, event).await;
+            if world.is_frozen() {
+                return;
+            }
+            let name = match changed {
+                Changed::Now(now) => {
+                    let sale = world.setup.sale.id.as_bytes();
+                    let there = ledger.entity(sale, ORDER, order.as_bytes());
+                    if !matches!(&there, Ok(Some(there)) if there.version >= now.version.0) {
+                        world.breaks(format_args!(
+                            "P4 never take back a win: {order} was told to be {} and is not in the ledger",
+                            now.state.name()
+                        ));
+                    }
+                    "heard: changed"
+                }
+                Changed::Illegal(_) => "heard: change not allowed",
+                Changed::Missing(_) => {
+                    world.breaks(format_args!(
+                        "P4 never take back a win: {order} was told and is missing"
+                    ));
+                    "heard: no such order"
+                }
+                Changed::Unknown => "heard: change unknown",
+            };
+            world.count(name);
+            world.note(format_args!("{order}: {name}"));
+        });
+    }
+
+    async fn operate(&mut self, engine: &Engine) {
+        let world = Arc::clone(&self.world);
+        let (now, id) = (engine.live.switches(), world.setup.sale.id.as_str());
+        let to = match self.rng.u8(..10) {
+            0 => {
+                let low = !engine.selling.is_disk_low();
+                world.note(format_args!("disk low: {low}"));
+                world.count("operator: disk low");
+                self.journal.lock().no_room = true;
+                engine.selling.set_disk_low(low);
+                return;
+            }
+            1 => {
+                world.count("operator: end");
+                Switches { ended: true, ..now }
+            }
+            _ if now.paused => {
+                world.count("operator: resume");
+                Switches {
+                    paused: false,
+                    ..now
+                }
+            }
+            _ => {
+                world.count("operator: pause");
+                Switches {
+                    paused: true,
+                    ..now
+                }
+            }
+        };
+        {
+            let mut journal = self.journal.lock();
+            journal.paused |= to.paused;
+            journal.ended |= to.ended;
+        }
+        world.note(format_args!("switch to {to:?}"));
+        match timeout(ms(PATIENCE_MS), engine.selling.switch(id, |_| to)).await {
+            Ok(Switched::Done(_)) => world.note(format_args!("switched")),
+            Ok(Switched::Refused(why)) => world.note(format_args!("not switched: {why}")),
+            Ok(Switched::Missing) => world.breaks(format_args!("the sale is gone")),
+            Err(_) => world.breaks(format_args!("P5 nothing stays stuck: a switch hangs")),
+        }
+    }
+}

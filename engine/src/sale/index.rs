@@ -25,6 +25,8 @@ use crate::domain::ids::{Fingerprint, IdemKey, OrderId, UserId};
 
 /// Many small maps: one that must grow after all stalls nobody for long.
 const SHARDS: usize = 256;
+/// One in so many entries is written, to touch the memory of all.
+const TOUCH: usize = 16;
 
 #[derive(Debug, Default)]
 struct Buyer {
@@ -97,7 +99,8 @@ impl Index {
         let state = RandomState::default();
         let buyers = DashMap::with_capacity_and_hasher_and_shard_amount(winners, state, SHARDS);
         let nobody = Cell::default();
-        for n in 0..winners {
+        // A page of memory has room for a hundred: some of them touch them all.
+        for n in (0..winners).step_by(TOUCH) {
             let user = UserId::parse(&n.to_string()).expect("digits are an id");
             buyers.insert(user, Arc::clone(&nobody));
         }
@@ -202,7 +205,7 @@ impl Index {
         }
     }
 
-    /// From the ledger, at start.
+    /// From the ledger, at start. Returns what the user has live by now.
     pub fn restore(
         &self,
         user: &UserId,
@@ -210,7 +213,7 @@ impl Index {
         fingerprint: Fingerprint,
         order: OrderId,
         units_live: u32,
-    ) {
+    ) -> u32 {
         let cell = Arc::clone(&self.buyers.entry(user.clone()).or_default());
         let mut buyer = cell.lock();
         buyer.units_live += units_live;
@@ -219,6 +222,7 @@ impl Index {
             fingerprint,
             standing: Standing::Won(order),
         });
+        buyer.units_live
     }
 
     /// Units of an order that closed count no longer; the key stays for ever.

@@ -13,6 +13,7 @@ mod index;
 mod live;
 mod metrics;
 mod order_ids;
+mod rebuild;
 mod recovery;
 mod refill;
 mod selling;

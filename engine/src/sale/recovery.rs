@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use bytes::Bytes;
 use floodgate_ledger::Ledger;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -18,11 +19,12 @@ use super::index::{Index, UserLimits};
 use super::live::{LiveSale, SkuStock};
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
+use super::rebuild::{self, CHUNK, Kept, ROOM_MAX};
 use super::refill::Refiller;
 use crate::admission::{Gate, GateLimits};
 use crate::domain::codec;
 use crate::domain::ids::{BucketNo, NodeNo, OrderId, SkuId};
-use crate::domain::order::OrderState;
+use crate::domain::order::{Order, OrderState};
 use crate::domain::sale::{Sale, SaleRecord};
 use crate::domain::time::{Clock, UnixMs};
 use crate::stock::{BucketCaller, BucketRef, StockHost};
@@ -52,9 +54,10 @@ impl From<floodgate_ledger::ReadError> for RecoveryError {
     }
 }
 
-/// Orders a sale finds room for when it opens, about half a gigabyte. The maps of
-/// a larger sale grow as it sells.
-pub(super) const ROOM_MAX: usize = 1_000_000;
+/// Pages of orders that may wait for a bucket to take them.
+const PAGES_AHEAD: usize = 4;
+/// Orders read from the ledger at a time.
+const PAGE: usize = 4_096;
 
 /// Buyers whom an index is made for in less time than a thread takes to wake.
 const AT_ONCE_MAX: usize = 256;
@@ -86,9 +89,13 @@ pub fn highest_id_ms(ledger: &Ledger, sale: &Sale) -> Result<u64, RecoveryError>
 pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale>, RecoveryError> {
     let sale = Arc::new(record.definition.clone());
     // As many winners as units; a buyer may win more than one.
-    let winners = usize::try_from(sale.units_opened())
-        .unwrap_or(usize::MAX)
-        .min(ROOM_MAX);
+    let winners = if record.switches.ended {
+        0
+    } else {
+        usize::try_from(sale.units_opened())
+            .unwrap_or(usize::MAX)
+            .min(ROOM_MAX)
+    };
     let limits = UserLimits {
         units_max: sale.units_per_user,
         orders_max: sale.orders_per_user_max,
@@ -105,13 +112,9 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         .collect();
     let mut windows: Vec<Vec<(UnixMs, OrderId)>> = vec![Vec::new(); usize::from(sale.buckets)];
     read_allotments(&sale, &tools.ledger, &mut guards)?;
-    read_orders(&sale, &tools.ledger, &index, &mut guards, &mut windows)?;
-    let stock = Arc::new(publish(&sale, &guards)?);
-
-    let (mut desks, mut posts) = (Vec::new(), Vec::new());
-    // Each desk asks for one refill at a time, so this never fills.
-    let (refill, wanted) = mpsc::channel(usize::from(sale.buckets));
-    for (no, (guard, windows)) in guards.into_iter().zip(windows).enumerate() {
+    // Each bucket fills on its own place while the orders are read here.
+    let (mut feeds, mut fills) = (Vec::new(), Vec::new());
+    for (no, guard) in guards.iter().enumerate() {
         let no = BucketNo(u16::try_from(no).expect("a sale has at most 4,096 buckets"));
         let bucket = BucketRef {
             sale: sale.id.clone(),
@@ -121,6 +124,32 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         let ledger_id = tools.ledger.id().to_string();
         let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, 0, ledger_id);
         let bucket = Bucket::new(caller, tools.ledger.clone());
+        // Nothing more is sold of a sale that ended.
+        let room = if record.switches.ended {
+            0
+        } else {
+            rebuild::room(guard)
+        };
+        let (feed, pages) = mpsc::channel(PAGES_AHEAD);
+        feeds.push(feed);
+        let filled = home.spawn(fill(bucket, Arc::clone(&sale), room, pages));
+        fills.push((home, filled));
+    }
+    let mut books = Books {
+        sale: &sale,
+        index: &index,
+        guards: &mut guards,
+        windows: &mut windows,
+    };
+    books.read_orders(&tools.ledger, feeds).await?;
+    let stock = Arc::new(publish(&sale, &guards)?);
+
+    let (mut desks, mut posts) = (Vec::new(), Vec::new());
+    // Each desk asks for one refill at a time, so this never fills.
+    let (refill, wanted) = mpsc::channel(usize::from(sale.buckets));
+    for ((guard, windows), (home, filled)) in guards.into_iter().zip(windows).zip(fills) {
+        let (bucket, is_filled) = filled.await.map_err(|_| RecoveryError::Stopped)?;
+        let no = bucket.no();
         // Bounded by what the gate lets through, and some room for changes.
         let (post, commands) = mpsc::channel(tools.under_way_max as usize + 1_024);
         posts.push(post);
@@ -131,6 +160,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 index: Arc::clone(&index),
                 guard,
                 bucket,
+                is_filled,
                 ids: OrderIds::new(
                     record.number,
                     no,
@@ -226,44 +256,100 @@ fn read_allotments(
     Ok(())
 }
 
-fn read_orders(
-    sale: &Sale,
-    ledger: &Ledger,
-    index: &Index,
-    guards: &mut [Guard],
-    windows: &mut [Vec<(UnixMs, OrderId)>],
-) -> Result<(), RecoveryError> {
-    for found in ledger.entities(Some(sale.id.as_bytes()), Some(facts::ORDER), false) {
-        let order = facts::order_of(&found?)?;
+/// What the orders of a sale are read into.
+struct Books<'a> {
+    sale: &'a Sale,
+    index: &'a Index,
+    guards: &'a mut [Guard],
+    windows: &'a mut [Vec<(UnixMs, OrderId)>],
+}
+
+impl Books<'_> {
+    /// Reads each order once, and feeds it to its bucket.
+    async fn read_orders(
+        &mut self,
+        ledger: &Ledger,
+        feeds: Vec<mpsc::Sender<Vec<Kept>>>,
+    ) -> Result<(), RecoveryError> {
+        let mut pages: Vec<Vec<Kept>> = feeds.iter().map(|_| Vec::new()).collect();
+        let mut after: Option<Bytes> = None;
+        loop {
+            let group = self.sale.id.as_bytes();
+            let read = ledger.entities_page(group, facts::ORDER, after.as_deref(), PAGE)?;
+            let Some(last) = read.last() else { break };
+            after = Some(last.id.clone());
+            for snapshot in read {
+                let order = facts::order_of(&snapshot)?;
+                let bucket = usize::from(order.id.bucket().0);
+                let units_live = self.enter(&order)?;
+                let page = &mut pages[bucket];
+                page.push(Kept {
+                    order,
+                    body: snapshot.body,
+                    units_live,
+                });
+                if page.len() == CHUNK {
+                    // A bucket that cannot be filled now is rebuilt by its desk.
+                    let _ = feeds[bucket].send(std::mem::take(page)).await;
+                }
+            }
+        }
+        for (feed, page) in feeds.into_iter().zip(pages) {
+            let _ = feed.send(page).await;
+        }
+        Ok(())
+    }
+
+    /// Returns what the order's user has live by now.
+    fn enter(&mut self, order: &Order) -> Result<u32, RecoveryError> {
         let bucket = usize::from(order.id.bucket().0);
-        if bucket >= guards.len() {
+        if bucket >= self.guards.len() {
             return Err(RecoveryError::NoSuchBucket {
-                sale: sale.id.to_string(),
+                sale: self.sale.id.to_string(),
                 order: order.id,
                 bucket: order.id.bucket().0,
-                buckets: sale.buckets,
+                buckets: self.sale.buckets,
             });
         }
         let live = order.state.is_live();
-        index.restore(
-            &order.user,
-            &order.key,
-            order.fingerprint,
-            order.id,
-            if live { order.units() } else { 0 },
-        );
         if live {
-            guards[bucket].restore(
-                &facts::units_of(sale, &order),
+            self.guards[bucket].restore(
+                &facts::units_of(self.sale, order),
                 order.state.is_held(),
                 order.mark(),
             );
         }
         if let OrderState::PendingPayment { until, .. } = order.state {
-            windows[bucket].push((until, order.id));
+            self.windows[bucket].push((until, order.id));
         }
+        Ok(self.index.restore(
+            &order.user,
+            &order.key,
+            order.fingerprint,
+            order.id,
+            if live { order.units() } else { 0 },
+        ))
     }
-    Ok(())
+}
+
+/// Takes the pages as they come. `false`: the desk has to rebuild its bucket.
+async fn fill(
+    mut bucket: Bucket,
+    sale: Arc<Sale>,
+    room: usize,
+    mut pages: mpsc::Receiver<Vec<Kept>>,
+) -> (Bucket, bool) {
+    let filled = async {
+        bucket.begin(&sale, room).await?;
+        while let Some(page) = pages.recv().await {
+            bucket.put(&page).await?;
+        }
+        Ok::<_, String>(())
+    };
+    let filled = filled.await.inspect_err(
+        |error| tracing::warn!(error, sale = %sale.id, "fill a bucket; it is built once more"),
+    );
+    (bucket, filled.is_ok())
 }
 
 /// Totals over the buckets; more live than allotted is oversell, and no start.

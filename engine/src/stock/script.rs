@@ -76,6 +76,8 @@ const CHECKS: [Check; 8] = [
 ];
 
 fn is_off(fail_point: &str) -> bool {
+    // Without the feature the macro is nothing and does not look at the name.
+    let _ = fail_point;
     fail::fail_point!(fail_point, |_| true);
     false
 }

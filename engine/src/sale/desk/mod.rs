@@ -96,6 +96,8 @@ pub struct DeskParts {
     pub index: Arc<Index>,
     pub guard: Guard,
     pub bucket: Bucket,
+    /// Its orders were put there as they were read; else it is still to be built.
+    pub is_filled: bool,
     pub ids: OrderIds,
     pub lease: Arc<IdLease>,
     pub ledger: Ledger,
@@ -148,10 +150,12 @@ impl Desk {
 
     /// Makes the bucket from the ledger, says so, and works until told to stop.
     pub async fn run(mut self, open: oneshot::Sender<()>) {
-        self.parts
-            .bucket
-            .rebuild(&self.parts.sale, &self.parts.guard)
-            .await;
+        if !self.finish_filling().await {
+            self.parts
+                .bucket
+                .rebuild(&self.parts.sale, &self.parts.guard)
+                .await;
+        }
         // Whoever opens the sale may have given up.
         let _ = open.send(());
         let mut gathered = Vec::with_capacity(BATCH_MAX);
@@ -177,6 +181,18 @@ impl Desk {
                 return;
             }
         }
+    }
+
+    async fn finish_filling(&mut self) -> bool {
+        let (bucket, sale) = (&mut self.parts.bucket, &self.parts.sale);
+        self.parts.is_filled
+            && bucket
+                .finish(sale, &self.parts.guard)
+                .await
+                .inspect_err(|error| {
+                    tracing::warn!(error, "finish a bucket; it is built once more")
+                })
+                .is_ok()
     }
 
     async fn turn(&mut self, gathered: &mut Vec<Command>) -> Option<oneshot::Sender<()>> {

@@ -245,6 +245,10 @@ impl Ground {
     /// Buyers and operators at work, until they have done all they wanted.
     pub async fn use_it(&mut self, engine: &Engine) {
         let world = Arc::clone(&self.world);
+        if world.setup.clock_stuck {
+            // Punctual as well: the same moment comes again in each life.
+            tokio::time::sleep(ms(100_u64.saturating_sub(world.age()))).await;
+        }
         let mut tasks: Vec<(usize, AbortHandle)> = Vec::new();
         while self.actions_left > 0 && !world.is_broken() {
             self.actions_left -= 1;

@@ -98,8 +98,9 @@ impl Rates {
                 rates.arrival = 250;
             }),
             4 => rates.only(only, |rates| rates.rolled_back = 40),
+            5 => rates.only(only, |rates| rates.tampered = 200),
             // Nobody meddles: whatever is lost must be noticed by the protocol alone.
-            5..8 => rates.tampered = 0,
+            6..9 => rates.tampered = 0,
             _ => {}
         }
         rates

@@ -252,6 +252,12 @@ impl World {
         self.state.lock().clock.now().0
     }
 
+    /// Of this life, in milliseconds.
+    pub fn age(&self) -> u64 {
+        let state = self.state.lock();
+        state.clock.now().0 - state.clock.base
+    }
+
     /// What came of the schedule.
     pub fn outcome(&self) -> Outcome {
         let mut state = self.state.lock();

@@ -45,6 +45,20 @@ impl MemoryDisk {
         }
     }
 
+    /// Makes one table what it was on another disk, as a lost file would.
+    pub fn fall_back(&self, table: Table, to: &Self) {
+        let older = Arc::clone(&to.maps.read()[table as usize]);
+        self.maps.write()[table as usize] = older;
+    }
+
+    /// The entry with the greatest key.
+    #[must_use]
+    pub fn last(&self, table: Table) -> Option<(Bytes, Bytes)> {
+        let maps = self.maps.read();
+        let (key, value) = maps[table as usize].last_key_value()?;
+        Some((Bytes::copy_from_slice(key), value.clone()))
+    }
+
     pub(crate) fn id(&self) -> LedgerId {
         self.id
     }

@@ -3,18 +3,81 @@
 
 use std::sync::Arc;
 
-use floodgate_ledger::{Device, DeviceError, Driver, MemoryDisk, Stepped, Write};
+use floodgate_ledger::{Device, DeviceError, Driver, MemoryDisk, Stepped, Table, Write};
+use parking_lot::Mutex;
 
 use crate::world::{World, ms};
 
 pub struct SimDevice {
     pub disk: MemoryDisk,
     pub world: Arc<World>,
+    pub before: Before,
+}
+
+/// What the disk held before the last commit of this life that wrote records.
+pub type Before = Arc<Mutex<Option<MemoryDisk>>>;
+
+impl SimDevice {
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<(), DeviceError> {
+        let is_record = |write: &Write<'_>| {
+            matches!(
+                write,
+                Write::Put {
+                    table: Table::Records,
+                    ..
+                }
+            )
+        };
+        if self.world.setup.damage && writes.iter().any(is_record) {
+            *self.before.lock() = Some(self.disk.copy());
+        }
+        self.disk.write_synced(writes)
+    }
+}
+
+/// Between two lives something happens to the newest records. True if it did: then
+/// a start that goes on all the same has lost what was promised.
+pub fn damage(disk: &mut MemoryDisk, before: &Before, world: &World) -> bool {
+    let Some(before) = before.lock().take() else {
+        return false;
+    };
+    match world.draw(|rng| rng.u8(..4)) {
+        0 => {
+            world.count("fault: the newest records were lost");
+            world.note(format_args!("records lost"));
+            for table in [
+                Table::Records,
+                Table::Entities,
+                Table::ByOwner,
+                Table::Uniques,
+            ] {
+                disk.fall_back(table, &before);
+            }
+            true
+        }
+        1 => {
+            let Some((key, value)) = disk.last(Table::Records) else {
+                return false;
+            };
+            world.count("fault: a bit of the newest record flipped");
+            world.note(format_args!("a bit flipped"));
+            let mut value = value.to_vec();
+            let bit = world.draw(|rng| rng.usize(..8 * value.len()));
+            value[bit / 8] ^= 1 << (bit % 8);
+            let put = Write::Put {
+                table: Table::Records,
+                key: &key,
+                value: &value,
+            };
+            disk.write_synced(&[put]).is_ok()
+        }
+        _ => false,
+    }
 }
 
 impl Device for SimDevice {
     fn write_synced(&mut self, writes: &[Write<'_>]) -> Result<(), DeviceError> {
-        let world = &self.world;
+        let world = Arc::clone(&self.world);
         if !world.passes("crash: before a commit") {
             return Err(DeviceError("the engine is dead".into()));
         }
@@ -24,11 +87,11 @@ impl Device for SimDevice {
             let stands = world.draw(|rng| rng.bool());
             world.note(format_args!("commit fails, stands: {stands}"));
             if stands {
-                self.disk.write_synced(writes)?;
+                self.write(writes)?;
             }
             return Err(DeviceError("input/output error".into()));
         }
-        self.disk.write_synced(writes)?;
+        self.write(writes)?;
         world.note(format_args!("commit of {} writes", writes.len()));
         // Durable either way: dead or alive, nobody has been told yet.
         let _ = world.passes("crash: after a commit");

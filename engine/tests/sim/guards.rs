@@ -6,7 +6,7 @@ use fail::FailScenario;
 use crate::search;
 
 /// What is taken away, by fail point; and where it is the second of two guards, the first with it.
-const GUARDS: [(&str, &[&str]); 15] = [
+const GUARDS: [(&str, &[&str]); 16] = [
     ("epoch", &["stock-no-epoch-check"]),
     ("n", &["stock-no-n-check"]),
     ("acked", &["stock-no-acked-check"]),
@@ -26,12 +26,13 @@ const GUARDS: [(&str, &[&str]); 15] = [
     ),
     ("version", &["stock-no-version-check"]),
     ("floor of ids", &["ids-without-floor"]),
+    ("seq and hash at the start", &["ledger-open-unchecked"]),
     ("transfers on their way", &["transfer-counted-early"]),
     ("fsync before the answer", &["ledger-ack-early"]),
 ];
 
 /// Days within which each must be missed.
-const SEEDS: u64 = 6_000;
+const SEEDS: u64 = 20_000;
 
 #[test]
 fn without_any_one_guard_a_promise_breaks() {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::disk::{self, SimDevice};
+use crate::disk::{self, Before, SimDevice};
 use crate::host::SimHost;
 use crate::journal::{Change, Heard, Journal};
 use crate::world::{World, ms};
@@ -64,6 +64,9 @@ pub struct Ground {
     pub world: Arc<World>,
     pub host: Arc<SimHost>,
     pub disk: MemoryDisk,
+    pub before: Before,
+    /// The newest records are damaged: a start must be refused.
+    pub damaged: bool,
     pub journal: Arc<Mutex<Journal>>,
     pub meters: Meters,
     /// Of buyers and operators.
@@ -90,7 +93,9 @@ impl Ground {
         let device = SimDevice {
             disk: self.disk.clone(),
             world: Arc::clone(world),
+            before: Arc::clone(&self.before),
         };
+        *self.before.lock() = None;
         let opened = Ledger::open_driven(self.meters.ledger.clone(), &self.disk, Box::new(device));
         let (ledger, driver) = match opened {
             Ok(opened) => opened,
@@ -242,8 +247,9 @@ fn durable(world: &World, ledger: &Ledger, order: OrderId) {
 }
 
 impl Ground {
-    /// Buyers and operators at work, until they have done all they wanted.
-    pub async fn use_it(&mut self, engine: &Engine) {
+    /// Buyers and operators at work, until they have done all they wanted; or until
+    /// an operator stops the engine: then true.
+    pub async fn use_it(&mut self, engine: &Engine) -> bool {
         let world = Arc::clone(&self.world);
         if world.setup.clock_stuck {
             // Punctual as well: the same moment comes again in each life.
@@ -252,7 +258,9 @@ impl Ground {
         let mut tasks: Vec<(usize, AbortHandle)> = Vec::new();
         while self.actions_left > 0 && !world.is_broken() {
             self.actions_left -= 1;
-            self.act(engine, &mut tasks).await;
+            if self.act(engine, &mut tasks).await {
+                return true;
+            }
             let gap = match self.rng.u8(..10) {
                 0..4 => 0,
                 4..8 => self.rng.u64(1..20),
@@ -265,9 +273,10 @@ impl Ground {
                 tokio::task::yield_now().await;
             }
         }
+        false
     }
 
-    async fn act(&mut self, engine: &Engine, tasks: &mut Vec<(usize, AbortHandle)>) {
+    async fn act(&mut self, engine: &Engine, tasks: &mut Vec<(usize, AbortHandle)>) -> bool {
         let world = Arc::clone(&self.world);
         if world.happens(|r| r.hang_up) {
             tasks.retain(|(at, _)| !self.journal.lock().requests[*at].over);
@@ -277,12 +286,16 @@ impl Ground {
                 self.journal.lock().requests[at].over = true;
                 world.count("fault: a buyer hung up");
                 world.note(format_args!("{at} hangs up"));
-                return;
+                return false;
             }
         }
         if world.happens(|r| r.operator) {
+            if self.rng.u8(..12) == 0 {
+                self.stop(engine).await;
+                return true;
+            }
             self.operate(engine).await;
-            return;
+            return false;
         }
         match self.rng.u8(..10) {
             0..5 => {
@@ -308,6 +321,22 @@ impl Ground {
                     world.note(format_args!("audited {} buckets", audits.len()));
                 }
             }
+        }
+        false
+    }
+
+    /// As on SIGTERM: who stands in line goes home, what desks have is finished and told.
+    async fn stop(&self, engine: &Engine) {
+        let world = &self.world;
+        world.count("operator: stop");
+        world.note(format_args!("stop"));
+        engine.selling.close_gates();
+        if timeout(ms(PATIENCE_MS), engine.selling.stop())
+            .await
+            .is_err()
+            && !world.is_frozen()
+        {
+            world.breaks(format_args!("P5 nothing stays stuck: a stop hangs"));
         }
     }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::check::{self, Facts};
+use crate::disk;
 use crate::host::SimHost;
 use crate::journal::{Heard, Journal};
 use crate::life::{Engine, Ground, Meters, PATIENCE_MS, Started};
@@ -59,6 +60,8 @@ pub fn run(seed: u64, keep_lines: bool) -> Outcome {
         host: Arc::new(SimHost::new(Arc::clone(&world))),
         disk: MemoryDisk::new(LedgerId(rng.u128(..).to_be_bytes())),
         journal: Arc::new(Mutex::new(Journal::default())),
+        before: Arc::default(),
+        damaged: false,
         meters: METERS.clone(),
         actions_left: world.setup.n_actions,
         rng,
@@ -100,6 +103,8 @@ pub fn run(seed: u64, keep_lines: bool) -> Outcome {
             End::Done => break,
             End::Died(why) => {
                 crashes += 1;
+                let Ground { disk, before, .. } = &mut ground;
+                ground.damaged |= disk::damage(disk, before, &world);
                 world.note(format_args!("dead: {why}"));
                 base = jump(&mut ground.rng, base, &world);
             }
@@ -149,6 +154,11 @@ async fn live(ground: &mut Ground, clock: Arc<crate::world::SimClock>, stage: St
         Started::Running(engine) => engine,
         Started::Refused(why) => {
             world.note(format_args!("no start: {why}"));
+            if ground.damaged {
+                // As it must be: selling on would sell units and keys a second time.
+                world.count("starts refused on a damaged ledger");
+                return End::Done;
+            }
             if world.is_healed() {
                 world.breaks(format_args!(
                     "P5 nothing stays stuck: the engine does not start: {why}"
@@ -161,7 +171,9 @@ async fn live(ground: &mut Ground, clock: Arc<crate::world::SimClock>, stage: St
     let lived = async {
         match stage {
             Stage::Trouble => {
-                ground.use_it(&engine).await;
+                if ground.use_it(&engine).await {
+                    return End::Goes(Stage::Trouble, Restart::Soon);
+                }
                 world.heal();
                 if world.is_tampered() {
                     // What was invented may lie where nobody looked; a start reads it all anew.

@@ -24,6 +24,8 @@ pub struct Setup {
     pub host_apart: bool,
     /// How often the engine may die.
     pub crashes_max: u32,
+    /// What the disk confirmed may be gone, in part, after a crash.
+    pub damage: bool,
     /// The clock begins at the same moment after every crash.
     pub clock_stuck: bool,
     pub answer_ms: u64,
@@ -185,6 +187,7 @@ impl Setup {
             paying,
             host_apart: rng.bool(),
             crashes_max: [0, 0, 1, 2, 4][rng.usize(..5)],
+            damage: rng.u8(..12) == 0,
             clock_stuck: rng.u8(..6) == 0,
             answer_ms: rng.u64(300..2_000),
             under_way_max: if rng.u8(..8) == 0 { rng.u32(1..4) } else { 64 },

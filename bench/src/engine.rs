@@ -61,14 +61,19 @@ impl Server {
 
     /// The engine with one sale of `units` units, in a folder of its own under `parent`.
     pub fn engine(parent: &Path, units: u32) -> Result<Self, String> {
+        Self::engine_with(parent, units, "")
+    }
+
+    /// The same engine with further lines of configuration.
+    pub fn engine_with(parent: &Path, units: u32, more: &str) -> Result<Self, String> {
         let folder = scratch(parent)?;
-        let command = engine_command(folder.path(), units)?;
+        let command = engine_command(folder.path(), units, more)?;
         Self::start(command, Some(folder))
     }
 
     /// The same engine in a folder that outlives it.
     pub fn engine_in(folder: &Path, units: u32) -> Result<Self, String> {
-        Self::start(engine_command(folder, units)?, None)
+        Self::start(engine_command(folder, units, "")?, None)
     }
 
     pub fn public(&self) -> &str {
@@ -84,7 +89,7 @@ impl Server {
 }
 
 /// No limit that buyers would meet, and pay windows that end after the run.
-fn engine_command(folder: &Path, units: u32) -> Result<Command, String> {
+fn engine_command(folder: &Path, units: u32, more: &str) -> Result<Command, String> {
     let config = format!(
         r#"
 [auth]
@@ -97,6 +102,7 @@ endsAt = "2099-01-01T00:00:00Z"
 unitsPerUser = 1
 skus = [{{ id = "unit", name = "unit", priceCent = 100, currency = "EUR", units = {units} }}]
 admission = {{ rate = 10000000, burst = 10000000, queueMax = 0, waitMs = 0 }}
+{more}
 "#
     );
     let file = folder.join("bench.toml");

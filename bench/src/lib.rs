@@ -12,5 +12,6 @@ pub mod engine;
 pub mod peer;
 
 pub mod components;
+pub mod crowd;
 pub mod rate;
 pub mod ratios;

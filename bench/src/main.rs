@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use floodgate_bench::crowd::{self, Crowd};
 use floodgate_bench::rate::{self, Rate};
 use floodgate_bench::report::Report;
 use floodgate_bench::shoot::Shot;
@@ -32,6 +33,8 @@ struct Cli {
 enum Job {
     /// An open model: sends at a fixed rate, few win, the rest hear "sold out"
     Rate(Pace),
+    /// Buyers beside thousands of connections that say nothing, as a ratio to buyers alone
+    Idle(Standers),
     /// Internal: be the echo server
     #[command(hide = true)]
     Echo,
@@ -69,11 +72,27 @@ struct Pace {
     units: u32,
 }
 
+#[derive(Args)]
+struct Standers {
+    /// Connections that say nothing
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    idle: u32,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Measured seconds of each figure
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Connections of buyers
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Job::Echo) => be_the_echo(),
         Some(Job::Rate(pace)) => keep_pace(&pace, &cli.out),
+        Some(Job::Idle(standers)) => beside(&standers, &cli.out),
         None => measure(&cli.all, &cli.out),
     };
     match outcome {
@@ -123,6 +142,23 @@ fn keep_pace(args: &Pace, out: &Path) -> Result<(), String> {
         units: args.units,
     };
     rate::measure(&ask, out, &mut report)?;
+    report.print();
+    report.write(out, true)
+}
+
+fn beside(args: &Standers, out: &Path) -> Result<(), String> {
+    let mut report = Report::default();
+    let crowd = Crowd {
+        idle: args.idle as usize,
+        rounds: args.rounds,
+        shot: Shot {
+            connections: args.connections,
+            seconds: args.seconds,
+            warmup_seconds: 1.0,
+            rate: None,
+        },
+    };
+    crowd::measure(&crowd, out, &mut report)?;
     report.print();
     report.write(out, true)
 }

@@ -34,6 +34,16 @@ pub fn run<T>(work: impl Future<Output = T>) -> Result<T, String> {
 
 /// Purchases, each by its own buyer under its own key.
 pub fn purchases(shot: Shot, base: &str, path: &str) -> Result<FireReport, String> {
+    purchases_from(shot, base, path, 0)
+}
+
+/// As [`purchases`], by buyers who are numbered from `first_n` on.
+pub fn purchases_from(
+    shot: Shot,
+    base: &str,
+    path: &str,
+    first_n: u64,
+) -> Result<FireReport, String> {
     let target = Target::parse(&format!("{base}{path}"), false).map_err(|e| e.to_string())?;
     let config = FireConfig {
         target,
@@ -48,7 +58,7 @@ pub fn purchases(shot: Shot, base: &str, path: &str) -> Result<FireReport, Strin
         seconds: shot.seconds,
         warmup_seconds: shot.warmup_seconds,
         rate: shot.rate,
-        first_n: 0,
+        first_n,
         answer_timeout: ANSWER_MAX,
     };
     run(fire(&config))?.map_err(|e| e.to_string())

@@ -80,6 +80,28 @@ impl Server {
         &self.urls[0]
     }
 
+    /// Processor time it has used, in its own name and in the kernel's.
+    pub fn cpu_seconds(&self) -> Result<f64, String> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(&path).map_err(|e| format!("read {path}: {e}"))?;
+        // Behind the name, which may have spaces: state, ten more, utime, stime.
+        let fields = stat
+            .rsplit_once(')')
+            .map(|(_, rest)| rest.split_whitespace());
+        let ticks: Vec<f64> = fields
+            .into_iter()
+            .flatten()
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse().ok())
+            .collect();
+        match ticks[..] {
+            // Linux shows hundredths of a second here, whatever its own tick is.
+            [user, system] => Ok((user + system) / 100.0),
+            _ => Err(format!("{path} has no times")),
+        }
+    }
+
     pub fn admin(&self) -> Result<&str, String> {
         self.urls
             .get(1)

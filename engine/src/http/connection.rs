@@ -124,10 +124,9 @@ where
     let stage = Arc::new(Stage::default());
     let serve = service_fn(|request| {
         stage.enter(Waits::Answer);
-        let answer = service(request, peer);
-        let stage = &stage;
+        let (service, stage) = (&service, &stage);
         async move {
-            let mut response = answer.await;
+            let mut response = service(request, peer).await;
             stage.enter(Waits::Request);
             if stage.is_leaving() {
                 let close = HeaderValue::from_static("close");

@@ -13,7 +13,7 @@ use super::respond::{Code, Problem, Reply};
 use super::routes::Public;
 use super::wire::{LimitOut, OrderIn, OrderOut, PreviewItemOut, PreviewOut};
 use super::{auth, client, json};
-use crate::admission::{Limit, Shed};
+use crate::admission::{Limit, Shed, Standing};
 use crate::domain::ids::{IdemKey, OrderId, UserId};
 use crate::domain::money::Cents;
 use crate::domain::order::{Order, OrderEvent};
@@ -99,7 +99,8 @@ pub(super) async fn create(public: &Public, call: &Call, body: Unread) -> Result
         device,
         ip: client::address(call.peer, call.headers(), &public.config.trusted_proxies),
     };
-    let (bought, standing) = public.selling.buy(&live, purchase).await;
+    let mut standing = Standing::default();
+    let bought = public.selling.buy(&live, purchase, &mut standing).await;
     let answer = match bought {
         Bought::New(order) => Ok(located(StatusCode::CREATED, &order)),
         Bought::Replay(order) => Ok(located(StatusCode::OK, &order).fixed(REPLAYED, "true")),

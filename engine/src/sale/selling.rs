@@ -357,15 +357,14 @@ impl Selling {
         receipt.await.map(drop).map_err(|e| e.to_string())
     }
 
-    /// One purchase, from key to answer; and how its buyer stands with the limits,
-    /// where they were asked.
-    pub async fn buy(&self, live: &LiveSale, purchase: Purchase) -> (Bought, Standing) {
-        let mut standing = Standing::default();
-        let bought = self.bought(live, purchase, &mut standing).await;
-        (bought, standing)
-    }
-
-    async fn bought(&self, live: &LiveSale, purchase: Purchase, standing: &mut Standing) -> Bought {
+    /// One purchase, from key to answer. `standing` tells afterwards how its buyer
+    /// stands with the limits, where they were asked.
+    pub async fn buy(
+        &self,
+        live: &LiveSale,
+        purchase: Purchase,
+        standing: &mut Standing,
+    ) -> Bought {
         let Purchase {
             user,
             key,

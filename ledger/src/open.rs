@@ -236,10 +236,25 @@ fn rocks_error(path: &Path, step: &'static str, error: rocksdb::Error) -> OpenEr
     if error.kind() == rocksdb::ErrorKind::Corruption {
         return OpenError::Corrupt {
             path: path.into(),
-            why: error.into_string(),
+            why: placed(path, error.into_string()),
         };
     }
     io_error(path, step, error)
+}
+
+/// RocksDB names the table file or manifest that is damaged; a log it does not name.
+fn placed(path: &Path, why: String) -> String {
+    if [".sst", ".log", "MANIFEST"].iter().any(|n| why.contains(n)) {
+        return why;
+    }
+    let files = fs::read_dir(path.join(DB_FOLDER)).into_iter().flatten();
+    let mut logs: Vec<String> = files
+        .flatten()
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".log"))
+        .collect();
+    logs.sort();
+    format!("{why}, most likely in a log: {}", logs.join(", "))
 }
 
 fn read_error(path: &Path, error: ReadError) -> OpenError {

@@ -1,12 +1,12 @@
 //! What a disk may do, and what the ledger says then.
 //!
 //! The judge is always the same: what was acknowledged is there after the next
-//! open, groups are whole, and the chain holds.
+//! open, groups are whole, and the chain holds. Cuts of the log at every byte are in
+//! `cuts.rs`, flipped bits in `flips.rs`.
 
 mod common;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::*;
 use floodgate_ledger::{
@@ -264,88 +264,4 @@ async fn another_format_is_refused() {
             .ends_with("has format 2; this program reads 1"),
         "{error}"
     );
-}
-
-/// The folder as a crash would leave it, with its write-ahead log changed.
-fn crash_image(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> tempfile::TempDir {
-    let image = tempfile::tempdir().expect("folder");
-    fs::create_dir(image.path().join("db")).expect("folder");
-    for file in fs::read_dir(path.join("db")).expect("list") {
-        let file = file.expect("entry");
-        if file.file_name() != "LOCK" && file.file_type().expect("type").is_file() {
-            fs::copy(file.path(), image.path().join("db").join(file.file_name())).expect("copy");
-        }
-    }
-    let wal = newest_wal(image.path());
-    let mut bytes = fs::read(&wal).expect("read log");
-    change(&mut bytes);
-    fs::write(&wal, bytes).expect("write log");
-    image
-}
-
-fn newest_wal(path: &Path) -> PathBuf {
-    let files = fs::read_dir(path.join("db"))
-        .expect("list")
-        .map(|file| file.expect("entry").path());
-    files
-        .filter(|path| path.extension().is_some_and(|end| end == "log"))
-        .max()
-        .expect("a log")
-}
-
-fn wal_bytes(path: &Path) -> usize {
-    fs::read(newest_wal(path)).expect("read log").len()
-}
-
-#[tokio::test]
-async fn a_torn_tail_drops_only_what_nobody_was_told() {
-    let folder = tempfile::tempdir().expect("folder");
-    let ledger = open(folder.path());
-    let opened = wal_bytes(folder.path());
-    let drafts = |from: usize| (from..from + 4).map(|i| order(&format!("o{i}"), 1));
-    commit(&ledger, group(drafts(0))).await;
-    let acknowledged = wal_bytes(folder.path());
-    commit(&ledger, group(drafts(4))).await;
-    let all = wal_bytes(folder.path());
-    assert!(opened < acknowledged && acknowledged < all);
-
-    // After the acknowledged write, at every 13th byte and around both ends.
-    let cuts = (acknowledged..all)
-        .step_by(13)
-        .chain([acknowledged + 1, all - 1, all]);
-    for cut in cuts {
-        let image = crash_image(folder.path(), |wal| wal.truncate(cut));
-        let found = open(image.path());
-        let records = all_records(&found);
-        assert_eq!(
-            records.len(),
-            if cut == all { 8 } else { 4 },
-            "log cut at {cut} of {all}"
-        );
-        found.reader().verify().expect("the chain holds");
-    }
-    // Before it, a lost tail cannot be seen from inside (witnesses outside see
-    // it), but groups stay whole and the tip tells the truth about what is there.
-    for cut in (opened..acknowledged).step_by(101) {
-        let image = crash_image(folder.path(), |wal| wal.truncate(cut));
-        let found = open(image.path());
-        assert_eq!(
-            (all_records(&found).len(), found.tip().seq),
-            (0, Seq(0)),
-            "log cut at {cut}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_flipped_bit_before_the_tail_is_refused() {
-    let folder = tempfile::tempdir().expect("folder");
-    let ledger = open(folder.path());
-    let opened = wal_bytes(folder.path());
-    for i in 0..4 {
-        commit(&ledger, group([order(&format!("o{i}"), 1)])).await;
-    }
-    let image = crash_image(folder.path(), |wal| wal[opened + 60] ^= 4);
-    let error = Ledger::open(config(image.path())).expect_err("refused");
-    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
 }

@@ -1,6 +1,8 @@
 //! What the ledger's tests share: drafts, folders, a look at the raw tables.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod history;
+
 use std::path::Path;
 
 use bytes::Bytes;

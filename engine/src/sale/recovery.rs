@@ -44,6 +44,8 @@ pub enum RecoveryError {
     Stopped,
     #[error("make room for the buyers: {0}")]
     Room(String),
+    #[error("a sale that was to be created: {0}")]
+    Unconfirmed(String),
     #[error("sale {sale}: {what}")]
     Oversold { sale: String, what: String },
 }

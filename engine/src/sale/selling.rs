@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use floodgate_ledger::{Group, Ledger};
+use floodgate_ledger::{AppendError, CommitError, Group, Ledger};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 
@@ -104,6 +104,14 @@ pub struct OwnOrders {
     pub orders: Vec<Order>,
     /// Where the next page goes on, if there is more to read.
     pub next: Option<OrderId>,
+}
+
+/// Why a group is not known to be durable.
+enum NotCommitted {
+    /// It can never be, as it is.
+    Refused(String),
+    /// The ledger closed, before it took the group or after; the text says which.
+    Unconfirmed(String),
 }
 
 type SalesById = HashMap<SaleId, Arc<LiveSale>>;
@@ -290,14 +298,17 @@ impl Selling {
                 now,
             ));
         }
-        if let Err(error) = self
+        match self
             .commit(Group {
                 drafts,
                 meta: Vec::new(),
             })
             .await
         {
-            return Ok(Created::Refused(error));
+            Ok(()) => {}
+            // The definition's own fault: too many buckets for one commit, say.
+            Err(NotCommitted::Refused(why)) => return Ok(Created::Refused(why)),
+            Err(NotCommitted::Unconfirmed(why)) => return Err(RecoveryError::Unconfirmed(why)),
         }
         let live = recovery::open_sale(record, &self.tools).await?;
         let mut sales = SalesById::clone(&sales);
@@ -340,21 +351,34 @@ impl Selling {
                 .await
                 .is_err()
             {
-                return Switched::Refused("the ledger is closed");
+                return Switched::Refused(
+                    "the ledger closed before it confirmed the switch; the next start tells",
+                );
             }
             live.switch(to);
         }
         Switched::Done(live)
     }
 
-    async fn commit(&self, group: Group) -> Result<(), String> {
-        let receipt = self
-            .tools
-            .ledger
-            .append(group)
-            .await
-            .map_err(|e| e.to_string())?;
-        receipt.await.map(drop).map_err(|e| e.to_string())
+    async fn commit(&self, group: Group) -> Result<(), NotCommitted> {
+        let receipt = match self.tools.ledger.append(group).await {
+            Ok(receipt) => receipt,
+            Err(error @ AppendError::Closed) => {
+                return Err(NotCommitted::Unconfirmed(error.to_string()));
+            }
+            Err(
+                error @ (AppendError::Draft { .. }
+                | AppendError::MetaKey { .. }
+                | AppendError::GroupTooLarge { .. }),
+            ) => return Err(NotCommitted::Refused(error.to_string())),
+        };
+        match receipt.await {
+            Ok(_) => Ok(()),
+            Err(error @ CommitError::UniqueTaken { .. }) => {
+                Err(NotCommitted::Refused(error.to_string()))
+            }
+            Err(error @ CommitError::Closed) => Err(NotCommitted::Unconfirmed(error.to_string())),
+        }
     }
 
     /// One purchase, from key to answer. `standing` tells afterwards how its buyer

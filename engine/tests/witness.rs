@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Engine, open_sale};
+use floodgate_ledger::{Ledger, LedgerConfig};
 
 const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
 
@@ -63,4 +64,42 @@ fn an_engine_does_not_sell_from_a_ledger_that_the_order_store_has_seen_further()
     let engine = start().expect("the right ledger");
     assert_eq!(engine.buy("bob", "k", ONE).json["orderId"], won);
     assert_eq!(engine.differences(), 0);
+}
+
+/// Everything the order store has may be trimmed, up to its very mark.
+#[tokio::test]
+async fn a_trimmed_ledger_sells_on_and_an_order_store_that_is_gone_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 10, 1, "");
+    let start = || Engine::start(&folder, &config);
+    let engine = start();
+    let data = engine.data.clone();
+    let ana = buy_and_stream(&engine, "ana");
+    let bob = buy_and_stream(&engine, "bob");
+    assert!(engine.stop());
+    let ledger = Ledger::open(LedgerConfig::new(data.join("ledger"))).expect("opens");
+    let receipt = ledger.trim(ledger.tip().seq).await.expect("room");
+    receipt.await.expect("trimmed");
+    ledger.close();
+
+    let engine = start();
+    assert_eq!(engine.buy("ana", "k", ONE).json["orderId"], ana);
+    let cid = buy_and_stream(&engine, "cid");
+    assert!(engine.stop());
+
+    for name in ["orders.sqlite", "orders.sqlite-wal", "orders.sqlite-shm"] {
+        let gone = std::fs::remove_file(data.join(name));
+        assert!(gone.is_ok() || name != "orders.sqlite", "{gone:?}");
+    }
+    let engine = start();
+    let dan = buy_and_stream(&engine, "dan");
+    let page = engine.admin("GET", "/admin/v1/sales/tea/orders?from=store&limit=100", "");
+    for id in [ana, bob, cid, dan] {
+        assert!(page.body.contains(&id), "{id} is missing in {}", page.body);
+    }
+    let pass = (0..10_000)
+        .map(|_| engine.admin("POST", "/admin/v1/reconcile", "").json)
+        .find(|pass| pass["sales"][0]["storeCompared"] == true)
+        .expect("compared in the end");
+    assert_eq!(pass["differences"], 0, "{pass}");
 }

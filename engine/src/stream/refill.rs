@@ -4,7 +4,8 @@
 //! stands now. All of them are put, from one view of the ledger, and only then does
 //! the mark move to that view's tip; a crash in between costs doing it again. What
 //! the store has already stays, by version. Of an order's past only its newest
-//! event is told: the others went with their records.
+//! event is told: the others went with their records. Dead letters stay, because
+//! a replay brings the event they carry.
 
 use floodgate_ledger::Ledger;
 

@@ -4,6 +4,7 @@
 //! where it stands; everything it does may be done twice without harm.
 
 mod aside;
+mod lag;
 mod letters;
 mod metrics;
 mod note;

@@ -14,6 +14,7 @@ use floodgate_ledger::{Ledger, ReadError, Seq};
 use parking_lot::{Condvar, Mutex};
 
 use super::aside::Aside;
+use super::lag::Lag;
 use super::letters::{LetterError, Letters};
 use super::metrics::StreamMetrics;
 use super::pace::{self, Worked};
@@ -21,7 +22,6 @@ use super::refill::{Refill, Refilled};
 use super::row::rows_of;
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
-use crate::domain::time::UnixMs;
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -109,14 +109,15 @@ impl StreamWorker {
             node: config.node,
             lone_refusals: BTreeSet::new(),
         };
+        let lagging = ledger.clone();
         let worker = Worker {
             ledger,
             store,
             aside,
             config,
+            lag: Lag::new(lagging, metrics.clone()),
             metrics,
             shared: Arc::clone(&shared),
-            waiting: None,
         };
         let thread = std::thread::Builder::new()
             .name("stream".into())
@@ -178,8 +179,7 @@ struct Worker {
     config: WorkerConfig,
     metrics: StreamMetrics,
     shared: Arc<Shared>,
-    /// The first record that the store lacks, and when it was made.
-    waiting: Option<(Seq, UnixMs)>,
+    lag: Lag,
 }
 
 /// Why the worker cannot go on by itself.
@@ -266,30 +266,7 @@ impl Worker {
     }
 
     fn show_lag(&mut self, mark: Option<&Mark>) {
-        let (tip, first) = (self.ledger.tip().seq, first_after(mark));
-        let lag = (tip.0 + 1).saturating_sub(first.0);
-        self.metrics.lag_records.set(lag.cast_signed());
-        if lag == 0 {
-            self.metrics.lag_seconds.set(0.0);
-            return;
-        }
-        if self.waiting.is_none_or(|(seq, _)| seq != first) {
-            // What cannot be read stops the stream; until then the age is the last known.
-            self.waiting = self.made_at(first).map(|at| (first, at)).or(self.waiting);
-        }
-        if let Some((_, at)) = self.waiting {
-            let age = self.aside.letters.now().since(at);
-            self.metrics.lag_seconds.set(age.as_secs_f64());
-        }
-    }
-
-    /// When a record was made; if it was trimmed, the oldest that was not.
-    fn made_at(&self, seq: Seq) -> Option<UnixMs> {
-        let found = match self.ledger.tail(seq, 1, usize::MAX) {
-            Err(ReadError::Trimmed { oldest, .. }) => self.ledger.tail(oldest, 1, usize::MAX),
-            found => found,
-        };
-        Some(UnixMs(found.ok()?.first()?.at_ms))
+        self.lag.show(first_after(mark), self.aside.letters.now());
     }
 
     /// The store's mark, if it can be from this ledger at all.
@@ -371,8 +348,11 @@ impl Worker {
             rows_max: self.config.batch_records_max,
         };
         let (ledger, shared, config) = (&self.ledger, &self.shared, &self.config);
+        let (lag, letters) = (&mut self.lag, Arc::clone(&self.aside.letters));
+        let first = first_after(mark.as_ref());
         let mut began = Began::now(ledger);
         let go_on = |n_carried| {
+            lag.show(first, letters.now());
             shared.sleep(pace::rest(n_carried, began.elapsed(ledger), config));
             began = Began::now(ledger);
             !shared.stop.load(Ordering::Acquire)

@@ -269,7 +269,7 @@ impl StockHost for SimHost {
             if !world.one_more_call() {
                 std::future::pending::<()>().await;
             }
-            world.count("script calls");
+            world.count(script_name(script));
             self.befall(bucket, script, args);
             let silence = ms(world.draw(|rng| rng.u64(1..60)));
             let unknown = || Err(HostError::Unknown("no reply".into()));
@@ -340,11 +340,11 @@ impl StockHost for SimHost {
 
 fn script_name(script: Script) -> &'static str {
     match script {
-        Script::Open => "open",
-        Script::Reserve => "reserve",
-        Script::Settle => "settle",
-        Script::Move => "move",
-        Script::Rebuild => "rebuild",
-        Script::Audit => "audit",
+        Script::Open => "script: open",
+        Script::Reserve => "script: reserve",
+        Script::Settle => "script: settle",
+        Script::Move => "script: move",
+        Script::Rebuild => "script: rebuild",
+        Script::Audit => "script: audit",
     }
 }

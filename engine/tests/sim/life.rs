@@ -225,7 +225,9 @@ impl Ground {
             journal.hear(at, heard);
             // Behind another with the same key, then in line, then for an answer.
             let setup = &world.setup;
-            let longest = 2 * (setup.answer_ms + u64::from(setup.sale.admission.wait_ms)) + 10;
+            let longest = 2 * (setup.answer_ms + u64::from(setup.sale.admission.wait_ms))
+                + world.stood_still_ms()
+                + 10;
             if waited > longest {
                 world.breaks(format_args!(
                     "P5 nothing stays stuck: request {at} was answered after {waited} ms, {longest} at most"
@@ -288,6 +290,10 @@ impl Ground {
                 world.note(format_args!("{at} hangs up"));
                 return false;
             }
+        }
+        if world.happens(|r| r.stopped) {
+            world.stand_still(self.rng.u64(100..60_000)).await;
+            return false;
         }
         if world.happens(|r| r.operator) {
             if self.rng.u8(..12) == 0 {

@@ -198,6 +198,7 @@ async fn healed(ground: &mut Ground, engine: &Engine) -> End {
     world.count("schedules that healed");
     engine.selling.set_disk_low(false);
     answered(ground).await;
+    look(ground, engine).await;
     decided(ground, engine).await;
     if world.is_broken() {
         return End::Done;
@@ -240,8 +241,25 @@ async fn over(ground: &mut Ground, engine: &Engine) -> End {
     for request in won.into_iter().take(4) {
         ask(ground, engine, request.user, request.key, request.units).await;
     }
-    look(ground, engine).await;
+    found(ground, engine, &look(ground, engine).await);
     End::Done
+}
+
+/// P4: whoever was told of an order finds it, as the ledger has it; others do not.
+fn found(ground: &Ground, engine: &Engine, facts: &Facts) {
+    let stranger = UserId::parse("stranger").expect("an id");
+    for (user, id) in &ground.journal.lock().known {
+        let (world, selling) = (&ground.world, &engine.selling);
+        let theirs = selling.order(user, *id).ok().flatten();
+        if theirs.is_none() || theirs.as_ref() != facts.orders.get(id) {
+            world.breaks(format_args!(
+                "P4 never take back a win: {user} does not find {id}"
+            ));
+        }
+        if !matches!(selling.order(&stranger, *id), Ok(None)) {
+            world.breaks(format_args!("{id} of {user} is shown to others"));
+        }
+    }
 }
 
 /// P5: whoever asked has heard something.

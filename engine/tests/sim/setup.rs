@@ -50,6 +50,8 @@ pub struct Rates {
     pub version_off: u16,
     pub disk_slow: u16,
     pub disk_fails: u16,
+    /// The whole process stands still for a while, and the world goes on.
+    pub stopped: u16,
     pub hang_up: u16,
     pub operator: u16,
 }
@@ -81,6 +83,7 @@ impl Rates {
             version_off: rate(),
             disk_slow: rate(),
             disk_fails: rate() / 10,
+            stopped: rate() / 4,
             hang_up: rate(),
             operator: rate(),
         };

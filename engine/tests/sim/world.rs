@@ -36,6 +36,8 @@ struct State {
     /// Meddled with in a way that only a rebuild brings to light.
     tampered: bool,
     crash_in: Option<u32>,
+    /// For how long the process stood still.
+    stood_still_ms: u64,
     calls: u32,
     trace: Trace,
     counts: Counts,
@@ -78,6 +80,7 @@ impl World {
                 healed: false,
                 tampered: false,
                 crash_in: None,
+                stood_still_ms: 0,
                 calls: 0,
                 trace: Trace {
                     hash: Xxh3Default::new(),
@@ -207,6 +210,19 @@ impl World {
 
     pub fn count(&self, what: &'static str) {
         *self.state.lock().counts.entry(what).or_default() += 1;
+    }
+
+    /// The process is stopped and goes on later, where it was.
+    pub async fn stand_still(&self, for_ms: u64) {
+        self.count("fault: the engine stood still");
+        self.note(format_args!("stands still for {for_ms} ms"));
+        self.state.lock().stood_still_ms += for_ms;
+        tokio::time::advance(ms(for_ms)).await;
+    }
+
+    /// For how long it did so far.
+    pub fn stood_still_ms(&self) -> u64 {
+        self.state.lock().stood_still_ms
     }
 
     pub fn tamper(&self) {

@@ -240,14 +240,15 @@ pub async fn run(
     tracing::info!(public = %addresses.public, admin = %addresses.admin, "floodgate is open");
     started(addresses);
 
-    let failed = ledger.failed();
+    let (failed, fallen) = (ledger.failed(), selling.fallen());
     let stopped = tokio::select! {
         () = stop => Ok(()),
         failure = failed => Err(format!("the ledger is shut: {}", failure.why)),
+        why = fallen => Err(why),
     };
     ready.store(false, Ordering::Relaxed);
-    // After a failed write nothing more can be promised: what is under way must
-    // not be answered, and the process ends.
+    // After a failed write, or without a desk, nothing more can be promised: what is
+    // under way must not be answered, and the process ends.
     stopped?;
     tracing::info!("stopping: no new connections, requests under way finish");
     selling.close_gates();

@@ -189,6 +189,28 @@ fn lists_page_newest_first() {
     );
 }
 
+/// A filter reads so far in one call and no further; the cursor goes on from there.
+#[test]
+fn a_filter_that_finds_nothing_for_long_gives_an_empty_page_and_a_cursor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 600, 600, "ordersPerUserMax = 600\n");
+    let engine = Engine::start(&folder, &config);
+    let oldest = engine.buy("ana", "k", ONE).json["orderId"].clone();
+    let oldest = oldest.as_str().expect("won");
+    for n in 0..500 {
+        assert_eq!(engine.buy("ana", &format!("k{n}"), ONE).status, 201);
+    }
+    let canceled = engine.post("ana", &format!("/v1/orders/{oldest}/cancel"));
+    assert_eq!(canceled.status, 200);
+    let page = engine.get("ana", "/v1/me/orders?status=CLOSED").json;
+    assert_eq!(page["orders"], serde_json::json!([]));
+    let cursor = page["nextCursor"].as_str().expect("there is more to read");
+    let path = format!("/v1/me/orders?status=CLOSED&cursor={cursor}");
+    let page = engine.get("ana", &path).json;
+    assert_eq!(page["orders"][0]["orderId"].as_str(), Some(oldest));
+    assert_eq!(page["nextCursor"], serde_json::Value::Null);
+}
+
 #[test]
 fn bad_input_gets_the_documented_answer_and_sells_nothing() {
     let (_folder, engine) = tea(10, 10);

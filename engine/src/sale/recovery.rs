@@ -3,13 +3,14 @@
 //! Everything here is read from the ledger's snapshots; the stock host is told,
 //! not asked. (The embedded host starts empty; it is rebuilt bucket by bucket.)
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use bytes::Bytes;
 use floodgate_ledger::Ledger;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::bucket::Bucket;
 use super::desk::{Desk, DeskParts};
@@ -21,6 +22,7 @@ use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
 use super::rebuild::{self, CHUNK, Kept, ROOM_MAX};
 use super::refill::Refiller;
+use super::teller::Teller;
 use crate::admission::{Gate, GateLimits};
 use crate::domain::codec;
 use crate::domain::ids::{BucketNo, NodeNo, OrderId, SkuId};
@@ -40,6 +42,8 @@ pub enum RecoveryError {
         bucket: u16,
         buckets: u16,
     },
+    #[error("the sales {} and {} have one number, {number}", sales[0], sales[1])]
+    OneNumber { number: u16, sales: [String; 2] },
     #[error("the stock host was stopped")]
     Stopped,
     #[error("make room for the buyers: {0}")]
@@ -77,6 +81,23 @@ pub struct Tools {
     pub seed: u64,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
+    /// Told when a task that sells ends other than by being told to.
+    pub fallen: watch::Sender<Option<String>>,
+}
+
+impl Tools {
+    /// Runs a task that must not fall in silence.
+    fn spawn(&self, on: &Handle, what: String, task: impl Future<Output = ()> + Send + 'static) {
+        let (task, fallen) = (on.spawn(task), self.fallen.clone());
+        on.spawn(async move {
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                tracing::error!(what, %error, "a task that sells fell");
+                fallen.send_replace(Some(format!("{what} fell: {error}")));
+            }
+        });
+    }
 }
 
 /// The highest millisecond in any order id of the ledger.
@@ -155,6 +176,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         // Bounded by what the gate lets through, and some room for changes.
         let (post, commands) = mpsc::channel(tools.under_way_max as usize + 1_024);
         posts.push(post);
+        let (teller, telling) = Teller::new(tools.metrics.clone());
         let desk = Desk::new(
             DeskParts {
                 sale: Arc::clone(&sale),
@@ -175,13 +197,15 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 clock: Arc::clone(&tools.clock),
                 metrics: tools.metrics.clone(),
                 windows,
-                tellers: home.clone(),
                 refill: (sale.buckets > 1).then(|| refill.clone()),
             },
+            teller,
             commands,
         );
         let (open, opened) = oneshot::channel();
-        home.spawn(desk.run(open));
+        let what = format!("bucket {} of sale {}", no.0, sale.id);
+        tools.spawn(&home, format!("the teller of {what}"), telling);
+        tools.spawn(&home, format!("the desk of {what}"), desk.run(open));
         desks.push(opened);
     }
     for opened in desks {
@@ -192,7 +216,8 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         Arc::clone(&stock),
         tools.ledger.incarnation(),
     );
-    tokio::spawn(refiller.run(wanted));
+    let what = format!("the refiller of sale {}", sale.id);
+    tools.spawn(&Handle::current(), what, refiller.run(wanted));
     let gate = Gate::new(GateLimits {
         rate: sale.admission.rate,
         burst: sale.admission.burst,

@@ -1,6 +1,7 @@
 //! The sales of a node: open them, buy in them, change their orders.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use floodgate_ledger::{AppendError, CommitError, Group, Ledger};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 
 use super::answer::{Answer, Changed, Refusal};
@@ -124,8 +125,11 @@ pub struct Selling {
     /// From where the limits count time.
     started: Instant,
     disk_low: AtomicBool,
-    /// One sale is created or switched at a time.
-    admin: Mutex<()>,
+    /// One sale is created or switched at a time. The highest number that a sale was
+    /// ever given: one whose creation was not confirmed may have it all the same.
+    admin: Mutex<u16>,
+    /// Why a task that sells ended, if one did.
+    fallen: watch::Sender<Option<String>>,
 }
 
 impl Selling {
@@ -142,7 +146,7 @@ impl Selling {
             under_way_max,
             answer_max,
         } = parts;
-        let mut records = Vec::new();
+        let mut records: Vec<SaleRecord> = Vec::new();
         let mut floor = ledger
             .meta(facts::ID_FLOOR)?
             .and_then(|b| <[u8; 8]>::try_from(&b[..]).ok())
@@ -154,8 +158,17 @@ impl Selling {
                 source,
             })?;
             floor = floor.max(recovery::highest_id_ms(&ledger, &record.definition)?);
+            if let Some(other) = records.iter().find(|r| r.number == record.number) {
+                // An order id would name two sales.
+                return Err(RecoveryError::OneNumber {
+                    number: record.number.0,
+                    sales: [&other.definition.id, &record.definition.id].map(ToString::to_string),
+                });
+            }
             records.push(record);
         }
+        let last_number = records.iter().map(|r| r.number.0).max().unwrap_or(0);
+        let (fallen, _) = watch::channel(None);
         let lease = Arc::new(IdLease::new(above(floor), 0));
         let tools = Tools {
             ledger,
@@ -166,6 +179,7 @@ impl Selling {
             node,
             seed,
             under_way_max,
+            fallen: fallen.clone(),
         };
         let selling = Arc::new(Self {
             sales: ArcSwap::default(),
@@ -174,7 +188,8 @@ impl Selling {
             limits,
             started: Instant::now(),
             disk_low: AtomicBool::new(false),
-            admin: Mutex::new(()),
+            admin: Mutex::new(last_number),
+            fallen,
         });
         selling.extend_lease().await;
         let mut sales = SalesById::new();
@@ -220,6 +235,24 @@ impl Selling {
         }
     }
 
+    /// Resolves when a desk or what serves it fell. The process should then end: what
+    /// the task knew is lost, and the next start reads it from the ledger.
+    pub fn fallen(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut fallen = self.fallen.subscribe();
+        async move {
+            loop {
+                let why = fallen.borrow_and_update().clone();
+                if let Some(why) = why {
+                    return why;
+                }
+                if fallen.changed().await.is_err() {
+                    // Nobody is left who could fall.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
     /// What is only known when somebody asks for it.
     pub fn refresh_metrics(&self) {
         let now = self.tools.clock.now();
@@ -254,7 +287,7 @@ impl Selling {
 
     /// Creates a sale once by its id; its units are durable before it opens.
     pub async fn create(&self, sale: Sale) -> Result<Created, RecoveryError> {
-        let _one = self.admin.lock().await;
+        let mut last_number = self.admin.lock().await;
         let sales = self.sales.load_full();
         if let Some(there) = sales.get(&sale.id) {
             return Ok(match there.sale().difference(&sale) {
@@ -262,16 +295,23 @@ impl Selling {
                 difference => Created::Different(difference),
             });
         }
-        let number = sales
-            .values()
-            .map(|s| s.number().0)
-            .max()
-            .map_or(Some(1), |n| n.checked_add(1));
-        let Some(number) = number else {
+        let group = sale.id.as_bytes();
+        if self
+            .tools
+            .ledger
+            .entity(group, facts::SALE, group)?
+            .is_some()
+        {
+            return Ok(Created::Refused(
+                "the ledger has it and could not open it; the next start does".into(),
+            ));
+        }
+        let Some(number) = last_number.checked_add(1) else {
             return Ok(Created::Refused(
                 "the ledger has 65,535 sales; start a new one".into(),
             ));
         };
+        *last_number = number;
         let record = SaleRecord {
             definition: sale.clone(),
             number: SaleNo(number),
@@ -616,20 +656,19 @@ impl Selling {
             return Changed::Missing(id);
         };
         let (reply, answer) = oneshot::channel();
-        if desk
-            .send(Command::Change {
-                order: id,
-                event,
-                reply: Some(reply),
-            })
-            .await
-            .is_err()
-        {
-            return Changed::Unknown;
-        }
-        match tokio::time::timeout(self.answer_max, answer).await {
-            Ok(Ok(changed)) => changed,
-            Ok(Err(_)) | Err(_) => Changed::Unknown,
+        let change = Command::Change {
+            order: id,
+            event,
+            reply: Some(reply),
+        };
+        // A desk that is stuck takes nothing either: both waits are one.
+        let asked = async {
+            desk.send(change).await.ok()?;
+            answer.await.ok()
+        };
+        match tokio::time::timeout(self.answer_max, asked).await {
+            Ok(Some(changed)) => changed,
+            Ok(None) | Err(_) => Changed::Unknown,
         }
     }
 

@@ -3,10 +3,10 @@
 //! It follows its desk's receipts in order, so the desk can go on with the next
 //! batch while the disk works, and a whole batch wakes at once.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use floodgate_ledger::Receipt;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -58,10 +58,10 @@ pub struct Teller {
 }
 
 impl Teller {
-    pub fn start(on: &Handle, metrics: SaleMetrics) -> Self {
+    /// The teller, and its work, which runs best where those wait who are told.
+    pub fn new(metrics: SaleMetrics) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (slips, inbox) = mpsc::channel(BATCHES_MAX);
-        on.spawn(run(inbox, metrics));
-        Self { slips }
+        (Self { slips }, run(inbox, metrics))
     }
 
     pub async fn tell(&self, receipt: Receipt, winners: Vec<Winner>) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use floodgate_engine::admission::{AdmissionMetrics, Limits};
+use floodgate_engine::admission::{AdmissionMetrics, Limits, Standing};
 use floodgate_engine::config::BuyerRules;
 use floodgate_engine::domain::ids::{IdemKey, NodeNo, OrderId, UserId};
 use floodgate_engine::domain::order::OrderEvent;
@@ -195,7 +195,9 @@ impl Ground {
                 device: None,
                 ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             };
-            let (bought, _standing) = selling.buy(&live, purchase).await;
+            let bought = selling
+                .buy(&live, purchase, &mut Standing::default())
+                .await;
             let heard = match bought {
                 Bought::New(order) => Heard::Won {
                     order: order.id,

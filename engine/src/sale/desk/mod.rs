@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floodgate_ledger::{Group, Ledger};
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -105,8 +104,6 @@ pub struct DeskParts {
     pub metrics: SaleMetrics,
     /// Pay windows of orders that are pending, from the ledger.
     pub windows: Vec<(UnixMs, OrderId)>,
-    /// Where those wait who are told: waking them costs least from there.
-    pub tellers: Handle,
     /// None where a sale has one bucket.
     pub refill: Option<mpsc::Sender<Wanted>>,
 }
@@ -130,12 +127,11 @@ struct Buyer {
 }
 
 impl Desk {
-    pub fn new(mut parts: DeskParts, commands: mpsc::Receiver<Command>) -> Self {
+    pub fn new(mut parts: DeskParts, teller: Teller, commands: mpsc::Receiver<Command>) -> Self {
         let windows = std::mem::take(&mut parts.windows)
             .into_iter()
             .map(Reverse)
             .collect();
-        let teller = Teller::start(&parts.tellers, parts.metrics.clone());
         let first_window = parts.metrics.windows.desk();
         Self {
             parts,

@@ -71,6 +71,12 @@ pub fn damage(disk: &mut MemoryDisk, before: &Before, world: &World) -> bool {
             };
             disk.write_synced(&[put]).is_ok()
         }
+        2 => {
+            world.count("fault: an older copy of the ledger was put back");
+            world.note(format_args!("an older copy"));
+            *disk = before;
+            true
+        }
         _ => false,
     }
 }

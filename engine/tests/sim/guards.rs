@@ -6,7 +6,7 @@ use fail::FailScenario;
 use crate::search;
 
 /// What is taken away, by fail point; and where it is the second of two guards, the first with it.
-const GUARDS: [(&str, &[&str]); 16] = [
+const GUARDS: [(&str, &[&str]); 17] = [
     ("epoch", &["stock-no-epoch-check"]),
     ("n", &["stock-no-n-check"]),
     ("acked", &["stock-no-acked-check"]),
@@ -27,6 +27,7 @@ const GUARDS: [(&str, &[&str]); 16] = [
     ("version", &["stock-no-version-check"]),
     ("floor of ids", &["ids-without-floor"]),
     ("seq and hash at the start", &["ledger-open-unchecked"]),
+    ("witness at the start", &["stream-no-witness"]),
     ("transfers on their way", &["transfer-counted-early"]),
     ("fsync before the answer", &["ledger-ack-early"]),
 ];

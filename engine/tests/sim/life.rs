@@ -16,8 +16,10 @@ use floodgate_engine::sale::{
     Units,
 };
 use floodgate_engine::stock::StockHost;
-use floodgate_ledger::{BatchLimits, Kind, Ledger, LedgerConfig, MemoryDisk};
+use floodgate_engine::stream::{Mark, witness};
+use floodgate_ledger::{BatchLimits, Kind, Ledger, LedgerConfig, MemoryDisk, Tip};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -67,6 +69,10 @@ pub struct Ground {
     pub before: Before,
     /// The newest records are damaged: a start must be refused.
     pub damaged: bool,
+    /// What the ledger came to in the life before this one.
+    pub tip: Option<watch::Receiver<Tip>>,
+    /// What an order store that was even then would say: it has seen so much.
+    pub mark: Option<Mark>,
     pub journal: Arc<Mutex<Journal>>,
     pub meters: Meters,
     /// Of buyers and operators.
@@ -88,8 +94,8 @@ pub enum Started {
 }
 
 impl Ground {
-    pub async fn start(&self, clock: Arc<dyn Clock>) -> Started {
-        let Self { world, .. } = self;
+    pub async fn start(&mut self, clock: Arc<dyn Clock>) -> Started {
+        let world = &self.world;
         let device = SimDevice {
             disk: self.disk.clone(),
             world: Arc::clone(world),
@@ -102,6 +108,10 @@ impl Ground {
             Err(error) => return Started::Refused(error.to_string()),
         };
         tokio::spawn(disk::turn(driver, Arc::clone(world)));
+        if let Some(Err(why)) = self.mark.as_ref().map(|mark| witness::check(&ledger, mark)) {
+            return Started::Refused(why.to_string());
+        }
+        self.tip = Some(ledger.watch());
         let parts = SellingParts {
             ledger: ledger.clone(),
             host: Arc::clone(&self.host) as Arc<dyn StockHost>,

@@ -21,6 +21,7 @@ mod driver;
 mod error;
 mod keys;
 mod ledger;
+mod manifest;
 mod memory;
 mod metrics;
 mod open;

@@ -14,6 +14,7 @@ use crate::config::LedgerConfig;
 use crate::device::{Device, Table, Write};
 use crate::error::{Damage, OpenError, ReadError};
 use crate::keys;
+use crate::manifest;
 use crate::read::Reader;
 use crate::record::{LedgerId, Seq, Tip};
 use crate::rocks::Rocks;
@@ -42,6 +43,7 @@ pub(crate) fn tables(config: &LedgerConfig) -> Result<Arc<Rocks>, OpenError> {
     let io = |step| move |error: std::io::Error| io_error(path, step, error);
     fs::create_dir_all(path).map_err(io("create folder"))?;
     let lock = lock(path)?;
+    check_manifest(path)?;
     let rocks = Rocks::open(&path.join(DB_FOLDER), config, lock)
         .map_err(|error| rocks_error(path, "open tables", error))?;
     // The folder's own name must survive a power cut as well as its content.
@@ -132,6 +134,7 @@ pub(crate) fn read_only(path: &Path) -> Result<Reader, OpenError> {
             "there is no ledger in this folder",
         ));
     }
+    check_manifest(path)?;
     let rocks =
         Rocks::open_read_only(&db).map_err(|error| rocks_error(path, "open tables", error))?;
     Ok(Reader::new(Tables::Rocks(Arc::new(rocks))))
@@ -240,6 +243,13 @@ fn rocks_error(path: &Path, step: &'static str, error: rocksdb::Error) -> OpenEr
         };
     }
     io_error(path, step, error)
+}
+
+fn check_manifest(path: &Path) -> Result<(), OpenError> {
+    manifest::check(&path.join(DB_FOLDER)).map_err(|why| OpenError::Corrupt {
+        path: path.into(),
+        why,
+    })
 }
 
 /// RocksDB names the table file or manifest that is damaged; a log it does not name.

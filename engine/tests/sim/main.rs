@@ -6,14 +6,19 @@
 //!
 //! `make sim SECONDS=600` tries new seeds; `make sim SEED=7` tells one day in full.
 
+mod schedule;
+
+mod buyers;
 mod check;
 mod disk;
 mod guards;
+mod healing;
 mod host;
 mod journal;
 mod life;
-mod schedule;
+mod meddle;
 mod setup;
+mod told;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

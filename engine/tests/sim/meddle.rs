@@ -1,0 +1,96 @@
+//! A stock host that lies: it forgets or invents things, holds an order in another
+//! version, or breaks off a script midway.
+
+use floodgate_engine::stock::{Args, BucketRef, Script};
+
+use crate::host::{SimHost, execute, with_vm};
+
+impl SimHost {
+    /// The host forgets or invents something about the first of a batch.
+    pub fn tamper(&self, bucket: &BucketRef, args: &Args) {
+        let world = &self.world;
+        let args: Vec<&[u8]> = args.iter().collect();
+        let [_, stock, _, users, used, _] = bucket.keys();
+        let (user, slot) = (args[10], args[11]);
+        let n_items: usize = number(args[15]) as usize;
+        with_vm(|vm| {
+            let mut keys = vm.keyspace();
+            match world.draw(|rng| rng.u8(..3)) {
+                0 => {
+                    for item in 0..n_items {
+                        let field = [b"a:", args[16 + 2 * item]].concat();
+                        if let Some(free) =
+                            keys.fields(stock.as_bytes()).and_then(|f| f.get(&field))
+                        {
+                            let more = (number(free) + 8).to_string();
+                            keys.fields_mut(stock.as_bytes())
+                                .insert(field.into(), more.into_bytes().into());
+                        }
+                    }
+                    world.count("fault: the stock host invented units");
+                    world.note(format_args!("units invented"));
+                }
+                1 => {
+                    if keys.delete_fields(users.as_bytes(), [user].into_iter()) > 0 {
+                        world.count("fault: the stock host forgot what a user has");
+                        world.note(format_args!("a user's units forgotten"));
+                    }
+                }
+                _ => {
+                    if keys.delete_fields(used.as_bytes(), [slot].into_iter()) > 0 {
+                        world.count("fault: the stock host forgot a key");
+                        world.note(format_args!("a key forgotten"));
+                    }
+                }
+            }
+        });
+        world.tamper();
+    }
+
+    /// The first order that is to change stands there in another version. The very
+    /// call that follows must notice.
+    pub fn put_version_off(&self, bucket: &BucketRef, args: &Args) {
+        let world = &self.world;
+        let args: Vec<&[u8]> = args.iter().collect();
+        let [_, _, holds, ..] = bucket.keys();
+        let (id, from) = (args[6], args[7]);
+        with_vm(|vm| {
+            let mut keys = vm.keyspace();
+            let Some(hold) = keys.fields(holds.as_bytes()).and_then(|f| f.get(id)) else {
+                return;
+            };
+            let mut parts = hold.splitn(3, |b| *b == b':');
+            let (version, _mark, order) = (parts.next(), parts.next(), parts.next());
+            // One that is done already must not be undone.
+            if version == Some(from) {
+                let older = [b"7:11:", order.expect("an order last")].concat();
+                keys.fields_mut(holds.as_bytes())
+                    .insert(id.into(), older.into());
+                world.count("fault: the stock host has an order in another version");
+                world.note(format_args!("a hold in another version"));
+            }
+        });
+    }
+
+    /// The call runs; its first writes stand and its last ones do not.
+    pub fn run_in_part(&self, bucket: &BucketRef, script: Script, args: &Args) {
+        // In the order in which the scripts write.
+        let [meta, stock, holds, users, used, moves] = bucket.keys();
+        let order = [holds, used, users, stock, moves, meta];
+        let before = with_vm(|vm| vm.keyspace().clone());
+        // What it would have said does not matter: the caller hears of an error.
+        let _ = execute(bucket, script, args);
+        let written = self.world.draw(|rng| rng.usize(..=order.len()));
+        with_vm(|vm| {
+            let mut keys = vm.keyspace();
+            for key in &order[written..] {
+                keys.put_back(key.as_bytes(), &before);
+            }
+        });
+    }
+}
+
+fn number(text: &[u8]) -> u64 {
+    let text = std::str::from_utf8(text).expect("digits");
+    text.parse().expect("a number")
+}

@@ -70,9 +70,7 @@ impl Ground {
                 device: None,
                 ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             };
-            let bought = selling
-                .buy(&live, purchase, &mut Standing::default())
-                .await;
+            let bought = selling.buy(&live, purchase, &mut Standing::default()).await;
             let heard = match bought {
                 Bought::New(order) => Heard::Won {
                     order: order.id,

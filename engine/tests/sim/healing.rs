@@ -23,7 +23,8 @@ pub async fn healed(ground: &mut Ground, engine: &Engine) -> End {
     world.count("schedules that healed");
     engine.selling.set_disk_low(false);
     answered(ground).await;
-    look(ground, engine).await;
+    // Nobody waits any more, but what they asked for may still be under way.
+    check::no_drift(&world, &audit(ground, engine).await);
     decided(ground, engine).await;
     if world.is_broken() {
         return End::Done;

@@ -68,6 +68,7 @@ pub async fn over(ground: &mut Ground, engine: &Engine) -> End {
         ask(ground, engine, request.user, request.key, request.units).await;
     }
     found(ground, engine, &look(ground, engine).await);
+    ground.stop(engine).await;
     End::Done
 }
 

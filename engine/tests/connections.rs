@@ -51,6 +51,11 @@ fn trickle(engine: &Engine, start: &str, piece: &str) -> Answer {
     })
 }
 
+/// A client sees its line closed a moment before the engine has counted that.
+fn becomes(engine: &Engine, name: &str, n: u64) -> bool {
+    (0..1_000).any(|_| metric(engine, name) == n)
+}
+
 fn metric(engine: &Engine, name: &str) -> u64 {
     let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
     let found = metrics
@@ -68,7 +73,7 @@ fn a_head_that_never_ends_is_ended_with_408() {
     let answer = trickle(&engine, HEAD, "x");
     assert_eq!(answer.status, 408, "{answer:?}");
     let late = "floodgate_connections_late_total{listener=\"public\",waited_for=\"head\"}";
-    assert_eq!(metric(&engine, late), 1);
+    assert!(becomes(&engine, late, 1));
     assert_eq!(engine.buy("ana", "k", ONE).status, 201);
 }
 
@@ -124,7 +129,7 @@ fn a_line_without_a_request_is_closed_without_a_word() {
     assert_eq!(answer.status, 200);
     assert!(answer.json["sales"].is_array(), "one answer: {answer:?}");
     let late = "floodgate_connections_late_total{listener=\"public\",waited_for=\"request\"}";
-    assert_eq!(metric(&engine, late), 2);
+    assert!(becomes(&engine, late, 2));
 }
 
 #[test]

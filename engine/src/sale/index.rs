@@ -471,6 +471,31 @@ mod tests {
         let _again = mine(&index, "ana", "k1", 1);
     }
 
+    /// Each turn takes the buyer out of the map, mostly while the other one holds it.
+    #[test]
+    fn two_who_press_at_once_never_both_get_the_key() {
+        use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+        let (index, holders) = (index(), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..100_000 {
+                        match index.claim(&user("ana"), &key("k1"), FP, 1) {
+                            Claimed::Mine(claim) => {
+                                assert_eq!(holders.fetch_add(1, SeqCst), 0, "two hold one key");
+                                holders.fetch_sub(1, SeqCst);
+                                drop(claim);
+                            }
+                            Claimed::Known(Known::Join(_)) => {}
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                });
+            }
+        });
+        assert!(index.buyers.is_empty());
+    }
+
     #[test]
     fn a_refused_key_may_try_again_and_leaves_nothing_behind() {
         let index = index();

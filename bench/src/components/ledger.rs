@@ -1,21 +1,21 @@
 //! How many records does one fsync carry, and what does an idle append cost?
 //!
-//! Per batch size: groups of that many 400-byte orders, with room in the queue
-//! for more, so that the next gather while one is on its way. Afterwards every
-//! record is counted.
+//! Per batch size: groups of that many orders of one SKU as the engine writes
+//! them, each of another buyer, with room in the queue for more, so that the next
+//! gather while one is on its way. Afterwards every record is counted.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use floodgate_engine::domain::codec::encode_order;
 use floodgate_ledger::{BatchLimits, Draft, Group, Kind, Ledger, LedgerConfig};
 
-use super::{Figures, at_share_ms};
+use super::{Figures, at_share_ms, orders};
 use crate::engine::scratch;
 use crate::shoot;
 
-const BODY: &[u8] = &[0x5a; 400];
 const GROUPS_UNDER_WAY: usize = 3;
 
 pub fn by_batch(run: Duration, out: &Path) -> Result<Figures, String> {
@@ -35,9 +35,10 @@ pub fn idle(n: usize, out: &Path) -> Result<Figures, String> {
     let mut took = shoot::run(async {
         let ledger = Ledger::open(LedgerConfig::new(folder.path())).map_err(|e| e.to_string())?;
         let mut took = Vec::with_capacity(n);
+        let body = body()?;
         let mut next = 0;
         for _ in 0..n {
-            let group = Group::one(draft(&mut next));
+            let group = Group::one(draft(&mut next, &body));
             let started = Instant::now();
             let receipt = ledger.append(group).await.map_err(|e| e.to_string())?;
             receipt.await.map_err(|e| e.to_string())?;
@@ -68,12 +69,13 @@ async fn records_per_s(path: &Path, batch: usize, run: Duration) -> Result<f64, 
     };
     let ledger = Ledger::open(config).map_err(|e| e.to_string())?;
     let mut under_way = VecDeque::new();
+    let body = body()?;
     let mut next = 0;
     let started = Instant::now();
     while started.elapsed() < run || !under_way.is_empty() {
         if started.elapsed() < run && under_way.len() < GROUPS_UNDER_WAY {
             let group = Group {
-                drafts: (0..batch).map(|_| draft(&mut next)).collect(),
+                drafts: (0..batch).map(|_| draft(&mut next, &body)).collect(),
                 meta: Vec::new(),
             };
             under_way.push_back(ledger.append(group).await.map_err(|e| e.to_string())?);
@@ -93,8 +95,13 @@ async fn records_per_s(path: &Path, batch: usize, run: Duration) -> Result<f64, 
     }
 }
 
+fn body() -> Result<Bytes, String> {
+    let order = orders::order(1, orders::made_at()?);
+    Ok(encode_order(&order).into())
+}
+
 /// Ids like the engine's: time first, then what is spread.
-fn draft(next: &mut u64) -> Draft {
+fn draft(next: &mut u64, body: &Bytes) -> Draft {
     *next += 1;
     let mut id = [0; 16];
     id[..8].copy_from_slice(&(*next / 100).to_be_bytes());
@@ -111,6 +118,6 @@ fn draft(next: &mut u64) -> Draft {
         ))),
         uniques: Vec::new(),
         at_ms: 1_764_000_000_000,
-        body: Bytes::from_static(BODY),
+        body: body.clone(),
     }
 }

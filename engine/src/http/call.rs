@@ -1,8 +1,11 @@
 //! A request as both listeners see it: its head, its body within limits, its
 //! id, and what every answer to it carries. No route is known here.
 
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +15,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 use smallvec::SmallVec;
+use tokio::time::error::Elapsed;
 
 use super::respond::{Code, Problem, Reply};
 use crate::domain::ids::DeviceId;
@@ -162,8 +166,8 @@ impl Unread {
         if self.body.size_hint().lower() > bytes_max as u64 {
             return Err(too_large());
         }
-        let limited = Limited::new(self.body, bytes_max);
-        match tokio::time::timeout(time_max, limited.collect()).await {
+        let reading = pin!(Limited::new(self.body, bytes_max).collect());
+        match soon_or_within(time_max, reading).await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Problem::new(Code::MalformedBody, "the body ended early")),
@@ -187,6 +191,30 @@ impl Unread {
             return Ok(());
         }
         check_json(headers)
+    }
+}
+
+/// As a timeout, but one that sets no timer for what is there already: hyper hands a
+/// body over only after it was asked for, so the first look at one never finds it.
+async fn soon_or_within<F: Future + Unpin>(
+    time_max: Duration,
+    mut future: F,
+) -> Result<F::Output, Elapsed> {
+    let mut looks = 0;
+    let soon = poll_fn(|cx| {
+        looks += 1;
+        match Pin::new(&mut future).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if looks == 1 => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Ready(None),
+        }
+    });
+    match soon.await {
+        Some(output) => Ok(output),
+        None => tokio::time::timeout(time_max, future).await,
     }
 }
 

@@ -143,10 +143,14 @@ struct ProblemBody<'a> {
 
 impl Reply {
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
-        // An order of one SKU fits, so its buffer never grows.
+        Self::encoded(status, "application/json", body)
+    }
+
+    fn encoded(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Self {
+        // An order of one SKU fits, and most problems do, so their buffer never grows.
         let mut bytes = Vec::with_capacity(512);
         match serde_json::to_writer(&mut bytes, body) {
-            Ok(()) => Self::bytes(status, "application/json", bytes.into()),
+            Ok(()) => Self::bytes(status, content_type, bytes.into()),
             Err(e) => {
                 tracing::error!(error = %e, "encode answer");
                 Self::bytes(
@@ -189,8 +193,7 @@ impl Reply {
             detail: &problem.detail,
             request_id,
         };
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut reply = Self::bytes(status, "application/problem+json", bytes.into());
+        let mut reply = Self::encoded(status, "application/problem+json", &body);
         reply.problem = Some(problem.code);
         let headers = reply.response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

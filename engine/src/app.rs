@@ -14,7 +14,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
 use crate::admission::{AdmissionMetrics, Limits};
-use crate::config::{AdminToken, Config, Patience};
+use crate::config::{AdminToken, Config, Patience, StockConfig};
 use crate::descriptors::{self, Shares};
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
@@ -24,7 +24,9 @@ use crate::http::{
 };
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
+use crate::stock::StockHost;
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
+use crate::stock::redis::RedisHost;
 use crate::stream::{
     Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, retention, witness,
 };
@@ -106,14 +108,14 @@ pub async fn run(
     );
     check_witness(&config, &ledger, &*store)?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
-    let host = EmbeddedHost::on(Arc::clone(&workers), &EmbeddedConfig::default())?;
+    let host = stock_host(&config.stock, &workers).await?;
 
     let clock = clock();
     let admission = AdmissionMetrics::register(&registry).map_err(text)?;
     let seed = || getrandom::u64().map_err(|e| format!("draw a seed: {e}"));
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
-        host: Arc::new(host),
+        host,
         clock: Arc::clone(&clock),
         metrics: SaleMetrics::register(&registry).map_err(text)?,
         node: NodeNo(NODE),
@@ -272,6 +274,17 @@ pub async fn run(
         .map_err(|e| e.to_string())?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn stock_host(
+    config: &StockConfig,
+    workers: &Arc<Workers>,
+) -> Result<Arc<dyn StockHost>, String> {
+    let workers = Arc::clone(workers);
+    Ok(match config {
+        StockConfig::Embedded => Arc::new(EmbeddedHost::on(workers, &EmbeddedConfig::default())?),
+        StockConfig::Redis(config) => Arc::new(RedisHost::connect(config, workers).await?),
+    })
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {

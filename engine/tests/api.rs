@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use common::redis::hosts;
 use common::{Answer, Engine, call, open_sale, raw};
 
 const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
@@ -35,7 +36,14 @@ fn problem(answer: &Answer, status: u16, code: &str) {
 
 #[test]
 fn a_purchase_its_replay_and_its_end() {
-    let (folder, engine) = tea(3, 2);
+    for host in hosts() {
+        purchase_replay_and_end(&open_sale("tea", 3, 2, &host.toml));
+    }
+}
+
+fn purchase_replay_and_end(config: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, config);
     let won = engine.buy("ana", "k1", ONE);
     assert_eq!(won.status, 201, "{won:?}");
     let id = won.json["orderId"].as_str().expect("an id").to_owned();
@@ -110,7 +118,7 @@ fn a_purchase_its_replay_and_its_end() {
     assert_eq!(engine.differences(), 0);
 
     assert!(engine.stop());
-    let engine = Engine::start(&folder, &open_sale("tea", 3, 2, ""));
+    let engine = Engine::start(&folder, config);
     let after = engine.buy("ana", "k1", ONE);
     assert_eq!(
         (after.status, after.json["orderId"].as_str()),

@@ -1,11 +1,17 @@
 //! The scripted conversations of `lua/cases`, the same for every stock host.
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use floodgate_engine::domain::ids::{BUCKETS_MAX, BucketNo, SaleId};
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
+use floodgate_engine::stock::redis::RedisHost;
 use floodgate_engine::stock::{Args, BucketRef, Reply, Script, StockHost};
+use floodgate_engine::workers::Workers;
+
+use common::redis::{self, Redis};
 
 fn script(name: &str) -> Script {
     match name {
@@ -67,8 +73,22 @@ async fn converse(host: Arc<dyn StockHost>, name: &str, conversation: &str) {
 
 #[tokio::test]
 async fn every_conversation_goes_as_written_on_the_embedded_host() {
+    let host = EmbeddedHost::start(&EmbeddedConfig::default()).expect("a host");
+    every_conversation(Arc::new(host)).await;
+}
+
+#[tokio::test]
+async fn every_conversation_goes_as_written_on_redis() {
+    for binary in redis::binaries() {
+        let server = Redis::start(&binary, &[]);
+        let workers = Arc::new(Workers::start(2).expect("workers"));
+        let host = RedisHost::connect(&server.config(), workers).await;
+        every_conversation(Arc::new(host.expect("a host"))).await;
+    }
+}
+
+async fn every_conversation(host: Arc<dyn StockHost>) {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../lua/cases"));
-    let host = Arc::new(EmbeddedHost::start(&EmbeddedConfig::default()).expect("a host"));
     let mut n_files = 0;
     for entry in std::fs::read_dir(folder).expect("the cases") {
         let path = entry.expect("an entry").path();
@@ -78,12 +98,7 @@ async fn every_conversation_goes_as_written_on_the_embedded_host() {
             .expect("a name")
             .to_owned();
         let conversation = std::fs::read_to_string(&path).expect("a case");
-        converse(
-            Arc::clone(&host) as Arc<dyn StockHost>,
-            &name,
-            &conversation,
-        )
-        .await;
+        converse(Arc::clone(&host), &name, &conversation).await;
         n_files += 1;
     }
     assert!(n_files >= 3, "the cases are gone");

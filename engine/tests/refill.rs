@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use common::redis::{Host, hosts};
 use common::{Engine, open_sale};
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -17,8 +18,8 @@ fn body(quantity: u32) -> String {
     format!(r#"{{"saleId":"tea","items":[{{"skuId":"unit","quantity":{quantity}}}]}}"#)
 }
 
-fn start(folder: &TempDir, units: u32, failpoints: &str) -> Engine {
-    let config = open_sale("tea", units, 3, BUCKETS);
+fn start(host: &Host, folder: &TempDir, units: u32, failpoints: &str) -> Engine {
+    let config = open_sale("tea", units, 3, &format!("{BUCKETS}\n{}", host.toml));
     let any = "127.0.0.1:0";
     Engine::start_on(folder, &config, any, any, failpoints).expect("it opens")
 }
@@ -33,14 +34,16 @@ fn settled(engine: &Engine, units: u64) {
 
 #[test]
 fn every_unit_sells_one_by_one_wherever_it_stands() {
-    let folder = tempfile::tempdir().expect("a folder");
-    // Fewer than a bucket should start with: all of them stand in one.
-    let engine = start(&folder, 40, "");
-    let statuses: Vec<u16> = (0..45)
-        .map(|n| engine.buy(&format!("user-{n}"), "k", &body(1)).status)
-        .collect();
-    assert_eq!(statuses, [[201; 40].as_slice(), &[422; 5]].concat());
-    settled(&engine, 40);
+    for host in hosts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Fewer than a bucket should start with: all of them stand in one.
+        let engine = start(&host, &folder, 40, "");
+        let statuses: Vec<u16> = (0..45)
+            .map(|n| engine.buy(&format!("user-{n}"), "k", &body(1)).status)
+            .collect();
+        assert_eq!(statuses, [[201; 40].as_slice(), &[422; 5]].concat());
+        settled(&engine, 40);
+    }
 }
 
 /// Buyers of one to three units at once, some of whom give theirs back.
@@ -81,27 +84,41 @@ fn rest(engine: &Engine, units: u32) {
 
 #[test]
 fn a_crowd_of_larger_orders_leaves_nothing_behind_and_nobody_waiting() {
-    for seed in 0..4 {
+    for (host, seed) in hosts()
+        .iter()
+        .flat_map(|h| (0..4).map(move |seed| (h, seed)))
+    {
         let folder = tempfile::tempdir().expect("a folder");
+        host.fresh();
         let units = [30, 150, 700, 1_001][seed as usize];
-        let engine = start(&folder, units, "");
+        let engine = start(host, &folder, units, "");
         crowd(&engine, seed, 600);
         settled(&engine, units.into());
         rest(&engine, units);
         settled(&engine, units.into());
         assert!(engine.stop());
         // The ledger alone knows where the units are now.
-        settled(&start(&folder, units, ""), units.into());
+        settled(&start(host, &folder, units, ""), units.into());
     }
 }
 
 #[test]
 fn a_crash_at_either_step_of_a_transfer_loses_no_unit_and_makes_none() {
+    hosts().iter().for_each(crash_at_either_step);
+}
+
+fn crash_at_either_step(host: &Host) {
     let units = 200;
     for at in ["transfer-debited", "transfer-recorded"] {
         for nth in [1, 4] {
             let folder = tempfile::tempdir().expect("a folder");
-            let engine = start(&folder, units, &format!("{at}={}*off->return", nth - 1));
+            host.fresh();
+            let engine = start(
+                host,
+                &folder,
+                units,
+                &format!("{at}={}*off->return", nth - 1),
+            );
             let (told, died) = (Mutex::new(Vec::new()), AtomicBool::new(false));
             thread::scope(|scope| {
                 for t in 0..8 {
@@ -122,7 +139,7 @@ fn a_crash_at_either_step_of_a_transfer_loses_no_unit_and_makes_none() {
             });
             assert!(died.into_inner(), "{at} was never reached");
             drop(engine);
-            let engine = start(&folder, units, "");
+            let engine = start(host, &folder, units, "");
             settled(&engine, units.into());
             for (user, order) in told.into_inner().expect("no panic") {
                 assert_eq!(engine.buy(&user, "k", &body(1)).json, order);

@@ -8,11 +8,10 @@
 mod common;
 mod stampede;
 
-use std::path::Path;
 use std::time::Duration;
 
-use common::{Engine, open_sale};
-use stampede::Stampede;
+use common::{Engine, open_sale, redis};
+use stampede::{Pace, Stampede};
 
 const KILLS: usize = 20;
 /// The next kill comes after 1 to this many records.
@@ -77,8 +76,8 @@ impl Dice {
     }
 }
 
-fn start(folder: &tempfile::TempDir, http: &str, admin: &str) -> Engine {
-    let config = open_sale("other", 1, 1, "");
+fn start(folder: &tempfile::TempDir, stock: &str, http: &str, admin: &str) -> Engine {
+    let config = open_sale("other", 1, 1, stock);
     let engine =
         Engine::start_on(folder, &config, http, admin, "").unwrap_or_else(|why| panic!("{why}"));
     for _ in 0..600 {
@@ -93,35 +92,32 @@ fn start(folder: &tempfile::TempDir, http: &str, admin: &str) -> Engine {
     );
 }
 
-fn records(engine: &Engine) -> u64 {
-    let sale = engine.admin("GET", "/admin/v1/sales/kills", "");
-    sale.json["durableSeq"].as_u64().unwrap_or(0)
-}
-
-fn wait_for_records(engine: &Engine, buyers: &mut Stampede, more: u64, log: &Path) {
-    let before = records(engine);
-    while records(engine) < before + more {
-        let log = || std::fs::read_to_string(log).unwrap_or_default();
-        assert!(
-            !buyers.is_over(),
-            "the harness ended early; the engine says: {}",
-            log()
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
+#[test]
+fn twenty_kills_during_load_take_back_nothing() {
+    twenty_kills("");
 }
 
 #[test]
-fn twenty_kills_during_load_take_back_nothing() {
+fn twenty_kills_during_load_take_back_nothing_on_redis() {
+    if let Some(server) = redis::start() {
+        twenty_kills(&server.toml());
+    }
+}
+
+fn twenty_kills(stock: &str) {
     let seed: u64 =
         std::env::var("SEED").map_or(7_731, |text| text.parse().expect("SEED is a number"));
     println!("SEED={seed}");
     let mut dice = Dice(seed);
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("engine.log");
+    let pace = Pace {
+        sale: "kills",
+        log: &log,
+    };
 
     // The first start finds free ports, every later one takes the same.
-    let mut engine = start(&folder, "127.0.0.1:0", "127.0.0.1:0");
+    let mut engine = start(&folder, stock, "127.0.0.1:0", "127.0.0.1:0");
     let (http, admin) = (engine.public.clone(), engine.admin.clone());
     let mut buyers = Stampede::start(
         &engine,
@@ -132,18 +128,14 @@ fn twenty_kills_during_load_take_back_nothing() {
 
     let mut n_kills = 0;
     while n_kills < KILLS {
-        wait_for_records(
-            &engine,
-            &mut buyers,
-            dice.up_to(RECORDS_BETWEEN_KILLS_MAX),
-            &log,
-        );
+        let records = dice.up_to(RECORDS_BETWEEN_KILLS_MAX);
+        pace.wait(&engine, &mut buyers, records);
         engine.kill();
         n_kills += 1;
-        engine = start(&folder, &http, &admin);
+        engine = start(&folder, stock, &http, &admin);
     }
     // Buyers who were cut off at the last kill come back within a second.
-    wait_for_records(&engine, &mut buyers, 3_000, &log);
+    pace.wait(&engine, &mut buyers, 3_000);
     buyers.close_the_doors();
 
     let verdict = buyers.verdict();

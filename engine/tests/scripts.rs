@@ -5,18 +5,24 @@
 //! every number of an audit is a sum over orders, so it cannot count wrongly as a
 //! script might. One seed draws all worlds; `PROPTEST_CASES` asks for more of them.
 
+mod common;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use floodgate_engine::domain::ids::{BucketNo, SaleId};
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
+use floodgate_engine::stock::redis::RedisHost;
 use floodgate_engine::stock::{Args, BucketRef, Reply, Script, StockHost};
+use floodgate_engine::workers::Workers;
 use proptest::collection::vec as list;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestRunner};
 use tokio::runtime::{Builder, Runtime};
+
+use common::redis;
 
 const USERS: [&str; 3] = ["ana", "bob", "cid"];
 /// The last one is never given units: the bucket does not know it.
@@ -299,7 +305,7 @@ impl Model {
 
 /// The one who calls a bucket, and what the bucket should be.
 struct Desk<'a> {
-    host: (&'a EmbeddedHost, &'a Runtime, &'a BucketRef),
+    host: (&'a dyn StockHost, &'a Runtime, &'a BucketRef),
     model: Model,
     epoch: u64,
     /// The last n that was given out, and the last that was done.
@@ -468,10 +474,29 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn runtime() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime")
+}
+
 #[test]
 fn the_scripts_do_what_the_contract_says() {
     let host = EmbeddedHost::start(&EmbeddedConfig::default()).expect("a host");
-    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    keeps_the_contract(&host, &runtime());
+}
+
+#[test]
+fn the_scripts_do_what_the_contract_says_on_redis() {
+    if let Some(server) = redis::start() {
+        let (runtime, workers) = (runtime(), Workers::start(1).expect("a worker"));
+        let config = server.config();
+        let host = RedisHost::connect(&config, Arc::new(workers));
+        let host = runtime.block_on(host).expect("a host");
+        keeps_the_contract(&host, &runtime);
+    }
+}
+
+fn keeps_the_contract(host: &dyn StockHost, runtime: &Runtime) {
     let mut config = Config {
         failure_persistence: None,
         ..Config::default()
@@ -490,7 +515,7 @@ fn the_scripts_do_what_the_contract_says() {
     let run = TestRunner::new(config).run(&world, |(units_max, first, steps)| {
         epoch.set(epoch.get() + 100);
         let mut desk = Desk {
-            host: (&host, &runtime, &bucket),
+            host: (host, runtime, &bucket),
             model: Model::default(),
             epoch: epoch.get(),
             n: 0,

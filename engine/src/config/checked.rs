@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::limits::{self, BuyerRules};
 use super::patience::{self, Patience};
 use super::raw::{self, RawConfig};
+use super::stock::{self, StockConfig};
 use super::{AdminToken, ConfigError, Given, Overrides, folder, listen, origin};
 use crate::domain::ip::IpSet;
 use crate::domain::sale::{RawSale, Sale};
@@ -26,6 +27,7 @@ pub struct Config {
     pub answer_max: Duration,
     pub reconcile_every: Duration,
     pub buyers: BuyerRules,
+    pub stock: StockConfig,
     pub sales: Vec<Sale>,
 }
 
@@ -186,6 +188,14 @@ impl Checker<'_> {
             reconcile_every: seconds(raw.limits.reconcile_seconds),
             buyers: limits::check(&raw.limits)
                 .or_else(|(key, problem)| self.fail(format!("limits.{key}"), problem))?,
+            stock: stock::check(
+                &raw.stock,
+                raw.limits.answer_ms,
+                over.redis_password
+                    .as_ref()
+                    .map(|given| given.value.clone()),
+            )
+            .or_else(|(key, problem)| self.fail(key, problem))?,
             sales,
         })
     }

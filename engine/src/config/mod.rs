@@ -14,12 +14,14 @@ mod patience;
 mod raw;
 mod secret;
 mod shape;
+mod stock;
 
 pub use checked::{AuthMode, Config, HttpConfig};
 pub use limits::{BuyerRules, Names, Rate};
 pub use outside::{Given, Overrides};
 pub use patience::Patience;
-pub use secret::AdminToken;
+pub use secret::{AdminToken, Password};
+pub use stock::{RedisConfig, RedisLimits, RedisServer, RedisTls, StockConfig};
 
 /// Names who said it (file and key, variable, or flag), the value and what is allowed.
 #[derive(Debug, thiserror::Error)]

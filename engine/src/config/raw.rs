@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::limits::RawRate;
+use super::stock::RawStock;
 use super::{ConfigError, shape};
 use crate::domain::sale::RawSale;
 
@@ -16,6 +17,7 @@ pub struct RawConfig {
     pub data: RawData,
     pub ledger: RawLedger,
     pub limits: RawLimits,
+    pub stock: RawStock,
     pub sales: Vec<RawSale>,
 }
 

@@ -80,6 +80,25 @@ const FILE: &[Key] = &[
             ("allow_ips", Texts),
         ]),
     ),
+    (
+        "stock",
+        Table(&[
+            ("host", Text),
+            (
+                "redis",
+                Table(&[
+                    ("urls", Texts),
+                    ("cluster", Flag),
+                    ("tls_ca_file", Text),
+                    ("user", Text),
+                    ("password_file", Text),
+                    ("connect_ms", Number(50..=10_000)),
+                    ("call_ms", Number(50..=10_000)),
+                    ("silent_ms", Number(50..=60_000)),
+                ]),
+            ),
+        ]),
+    ),
     ("sales", Tables(SALE)),
 ];
 
@@ -301,7 +320,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 12);
+        assert_eq!(all.len(), 14);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

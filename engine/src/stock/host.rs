@@ -5,7 +5,9 @@
 //! scripts can see, and gives back what Redis would give back.
 
 use std::future::Future;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -23,6 +25,15 @@ impl BucketRef {
     pub fn keys(&self) -> [String; 6] {
         ["meta", "stock", "holds", "users", "keys", "moves"]
             .map(|name| format!("{{fg:{}:{}}}:{name}", self.sale, self.bucket.0))
+    }
+
+    /// One of `of` places, always the same one. Fixed keys: where a bucket lives must
+    /// not change while it lives.
+    pub(super) fn place(&self, of: usize) -> usize {
+        let mut hash = BuildHasherDefault::<DefaultHasher>::default().build_hasher();
+        hash.write(self.sale.as_bytes());
+        hash.write_u16(self.bucket.0);
+        (hash.finish() % of.max(1) as u64) as usize
     }
 }
 
@@ -71,6 +82,25 @@ impl Args {
             from = *end;
             arg
         })
+    }
+
+    /// Each argument as a piece of the one buffer, which nobody copies.
+    pub(super) fn pieces(self: &Arc<Self>) -> impl Iterator<Item = Bytes> {
+        let whole = Bytes::from_owner(Whole(Arc::clone(self)));
+        let mut from = 0;
+        self.ends.iter().map(move |end| {
+            let piece = whole.slice(from..*end);
+            from = *end;
+            piece
+        })
+    }
+}
+
+struct Whole(Arc<Args>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
     }
 }
 
@@ -127,7 +157,7 @@ pub trait StockHost: Send + Sync {
         &'a self,
         bucket: &'a BucketRef,
         script: Script,
-        args: &'a std::sync::Arc<Args>,
+        args: &'a Arc<Args>,
     ) -> HostFuture<'a>;
 
     /// Told before a sale opens: about this many orders will be held in the

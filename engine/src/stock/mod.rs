@@ -8,6 +8,7 @@ mod call;
 mod codec;
 pub mod embedded;
 mod host;
+pub mod redis;
 mod script;
 
 pub use call::{BucketCaller, CallError};

@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -88,6 +89,34 @@ impl Stampede {
             line,
             text,
             report,
+        }
+    }
+}
+
+/// Time as the ledger tells it: what happens to an engine happens so many records on.
+pub struct Pace<'a> {
+    pub sale: &'a str,
+    /// Of the engine, for when the harness gives up.
+    pub log: &'a Path,
+}
+
+impl Pace<'_> {
+    fn records(&self, engine: &Engine) -> u64 {
+        let path = format!("/admin/v1/sales/{}", self.sale);
+        let sale = engine.admin("GET", &path, "");
+        sale.json["durableSeq"].as_u64().unwrap_or(0)
+    }
+
+    pub fn wait(&self, engine: &Engine, buyers: &mut Stampede, more: u64) {
+        let before = self.records(engine);
+        while self.records(engine) < before + more {
+            let log = || std::fs::read_to_string(self.log).unwrap_or_default();
+            assert!(
+                !buyers.is_over(),
+                "the harness ended early; the engine says: {}",
+                log()
+            );
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

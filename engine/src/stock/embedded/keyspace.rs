@@ -59,6 +59,11 @@ impl Fields {
         self.maps[self.at(field)].get(field).map(|value| &value[..])
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let all = self.maps.iter().flatten();
+        all.map(|(field, value)| (&field[..], &value[..]))
+    }
+
     /// Whether the field is new.
     pub fn insert(&mut self, field: Box<[u8]>, value: Box<[u8]>) -> bool {
         let at = self.at(&field);

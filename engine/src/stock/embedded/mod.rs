@@ -12,7 +12,6 @@ mod keyspace;
 mod shard;
 mod vm;
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -62,13 +61,7 @@ impl EmbeddedHost {
     }
 
     fn shard(&self, bucket: &BucketRef) -> &Shard {
-        // Fixed keys: where a bucket lives must not change while it lives.
-        let mut hash =
-            std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
-                .build_hasher();
-        hash.write(bucket.sale.as_bytes());
-        hash.write_u16(bucket.bucket.0);
-        &self.shards[(hash.finish() % self.shards.len() as u64) as usize]
+        &self.shards[bucket.place(self.shards.len())]
     }
 }
 

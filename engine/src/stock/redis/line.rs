@@ -1,0 +1,334 @@
+//! A line to one server: a connection that is made anew for as long as it is wanted.
+//!
+//! Each connection is a client of its own, without that client's own reconnecting: a
+//! lost connection ends its client, every call on it is told at once, and the next
+//! client starts with nothing of the last one. So no call is ever repeated here;
+//! whoever called sends again what was not answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::{ClientLike, ClusterInterface, MetricsInterface};
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig,
+    UnresponsiveConfig,
+};
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::answer::{Trouble, trouble};
+use super::slots::Slots;
+use crate::config::{RedisConfig, RedisLimits, RedisServer};
+use crate::stock::host::Args;
+
+/// Before a server is tried again: this long, and up to as much more by chance, so that
+/// many engines do not come back at one moment.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// Calls that may wait in a client for its connection to take them. A bucket has one
+/// call under way; more than this is a connection that takes nothing.
+const WAITING_MAX: usize = 8_192;
+
+/// What a line needs to know of the configuration.
+pub struct Settings {
+    pub limits: RedisLimits,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    pub tls: Option<TlsConfig>,
+}
+
+impl Settings {
+    pub fn new(config: &RedisConfig) -> Result<Self, String> {
+        let password = config.password.as_ref();
+        Ok(Self {
+            limits: config.limits,
+            user: config.user.clone(),
+            password: password.map(|p| p.reveal().to_owned()),
+            tls: config.tls.as_ref().map(super::tls::connector).transpose()?,
+        })
+    }
+
+    /// A client for one connection.
+    pub fn client(&self, server: &RedisServer) -> Client {
+        let config = Config {
+            fail_fast: true,
+            server: ServerConfig::Centralized {
+                server: Server::new(server.host.as_str(), server.port),
+            },
+            username: self.user.clone(),
+            password: self.password.clone(),
+            tls: self.tls.clone(),
+            ..Config::default()
+        };
+        let performance = PerformanceConfig {
+            default_command_timeout: self.limits.call,
+            ..PerformanceConfig::default()
+        };
+        let connection = ConnectionConfig {
+            connection_timeout: self.limits.connect,
+            internal_command_timeout: self.limits.connect,
+            // A second attempt would be ours to make.
+            max_command_attempts: 1,
+            max_redirections: 0,
+            // Never reached, see `WAITING_MAX`: a client that turned a call away because
+            // it was full counts it as waiting ever after, and no longer flushes.
+            max_command_buffer_len: 4 * WAITING_MAX,
+            tcp: TcpConfig {
+                nodelay: Some(true),
+                ..TcpConfig::default()
+            },
+            // Its clock starts anew with every call, so who calls often is never found
+            // out; `Line` keeps its own.
+            unresponsive: UnresponsiveConfig {
+                max_timeout: None,
+                ..UnresponsiveConfig::default()
+            },
+            reconnect_errors: Vec::new(),
+            ..ConnectionConfig::default()
+        };
+        Client::new(config, Some(performance), Some(connection), None)
+    }
+}
+
+/// A connection that stands.
+#[derive(Clone)]
+struct Life {
+    client: Client,
+    /// Somebody found that it leads nowhere.
+    cut: Arc<Notify>,
+    /// Whether it has ended.
+    ended: watch::Receiver<bool>,
+    heard: Arc<Heard>,
+}
+
+/// When the server last said anything, in milliseconds since the connection stood.
+struct Heard {
+    since: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Heard {
+    fn now(&self) {
+        let ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn silent_for(&self) -> Duration {
+        let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
+        self.since.elapsed().saturating_sub(last)
+    }
+}
+
+/// One call as it goes over a line; every copy of it is the same.
+pub struct Call<'a> {
+    pub sha: &'a str,
+    pub keys: &'a [String; 6],
+    pub args: &'a Arc<Args>,
+}
+
+impl Call<'_> {
+    fn args(&self) -> impl Iterator<Item = Value> {
+        self.args.pieces().map(Value::Bytes)
+    }
+
+    /// As it stands behind the word EVALSHA.
+    fn words(&self) -> Vec<Value> {
+        let keys = self.keys.iter().map(Value::from);
+        let head = [Value::from(self.sha), Value::from(self.keys.len() as i64)];
+        head.into_iter().chain(keys).chain(self.args()).collect()
+    }
+}
+
+pub struct Line {
+    pub server: RedisServer,
+    settings: Arc<Settings>,
+    life: watch::Receiver<Option<Life>>,
+    keeper: AbortHandle,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl Line {
+    /// On `worker`, where those are who call. The connection comes when it comes.
+    pub fn open(server: RedisServer, settings: Arc<Settings>, worker: &Handle) -> Self {
+        let (told, life) = watch::channel(None);
+        let keeper = worker.spawn(keep(server.clone(), Arc::clone(&settings), told));
+        Self {
+            server,
+            settings,
+            life,
+            keeper: keeper.abort_handle(),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.life.borrow().is_some()
+    }
+
+    /// Runs a script, once. With `asking` the server takes it though the bucket is
+    /// still on its way there.
+    pub async fn run(&self, call: &Call<'_>, asking: bool) -> Result<Value, Trouble> {
+        self.with(async |client| {
+            if !asking {
+                return client.custom(word("EVALSHA"), call.words()).await;
+            }
+            // The two go one after the other, with nothing between them.
+            let both = client.pipeline();
+            let () = both.custom(word("ASKING"), Vec::<Value>::new()).await?;
+            let () = both.custom(word("EVALSHA"), call.words()).await?;
+            both.last().await
+        })
+        .await
+    }
+
+    /// Makes the server keep a script.
+    pub async fn load(&self, text: &str) -> Result<(), Trouble> {
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        self.with(async |client| {
+            let args = vec![Value::from_static_str("LOAD"), Value::Bytes(text)];
+            client.custom::<Value, _>(word("SCRIPT"), args).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Which server has which slots, as this one says.
+    pub async fn slots(&self) -> Result<Slots, Trouble> {
+        let said = self
+            .with(async |client| client.cluster_slots::<Value>().await)
+            .await?;
+        Slots::parse(&said, &self.server)
+            .ok_or_else(|| Trouble::Later("CLUSTER SLOTS has an unknown form".to_owned()))
+    }
+
+    async fn with(
+        &self,
+        ask: impl AsyncFnOnce(&Client) -> Result<Value, Error>,
+    ) -> Result<Value, Trouble> {
+        let life = self.connected().await?;
+        if life.client.command_queue_len() >= WAITING_MAX {
+            return Err(Trouble::Later(format!(
+                "{} calls wait for {} to take them",
+                WAITING_MAX, self.server
+            )));
+        }
+        let mut ended = life.ended.clone();
+        let answer = tokio::select! {
+            answer = ask(&life.client) => answer,
+            // Whatever waits in a client that has ended would wait until it is late.
+            _ = ended.wait_for(|ended| *ended) => {
+                return Err(Trouble::Later(format!("the connection to {} was lost", self.server)));
+            }
+        };
+        let trouble = match answer {
+            Ok(value) => {
+                life.heard.now();
+                return Ok(value);
+            }
+            Err(error) => trouble(&error, &self.server),
+        };
+        match &trouble {
+            Trouble::Late if life.heard.silent_for() >= self.settings.limits.silent => {
+                life.cut.notify_one();
+            }
+            Trouble::Elsewhere(_) => life.cut.notify_one(),
+            Trouble::Late | Trouble::Later(_) => {}
+            Trouble::NotLoaded | Trouble::Moved(_) | Trouble::Asked(_) | Trouble::Failed(_) => {
+                life.heard.now();
+            }
+        }
+        Err(trouble)
+    }
+
+    /// The connection that stands, or the next one, if it comes in time for a call.
+    async fn connected(&self) -> Result<Life, Trouble> {
+        let mut life = self.life.clone();
+        let stands = life.wait_for(Option::is_some);
+        match tokio::time::timeout(self.settings.limits.call, stands).await {
+            Ok(Ok(life)) => {
+                Ok(Option::clone(&life)
+                    .unwrap_or_else(|| unreachable!("waited for one that is some")))
+            }
+            Ok(Err(_)) => Err(Trouble::Later("the line was closed".to_owned())),
+            Err(_) => Err(Trouble::Later(format!("no connection to {}", self.server))),
+        }
+    }
+}
+
+/// A command by its name. Where it goes is not for the client to say.
+fn word(name: &'static str) -> CustomCommand {
+    CustomCommand::new_static(name, ClusterHash::FirstKey, false)
+}
+
+/// Ends the client's own task with the value; nothing else would while it stands still.
+struct Running(ConnectHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Makes one connection after the other.
+async fn keep(server: RedisServer, settings: Arc<Settings>, told: watch::Sender<Option<Life>>) {
+    let mut said = None;
+    loop {
+        let client = settings.client(&server);
+        match client.init().await {
+            Ok(running) => {
+                said = None;
+                tracing::info!(%server, "connected to a stock server");
+                let why = live(client, Running(running), &told).await;
+                told.send_replace(None);
+                tracing::warn!(%server, why, "lost a stock server");
+            }
+            Err(error) => {
+                // Once for each reason, not ten times a second.
+                let error = error.to_string();
+                if said.as_ref() != Some(&error) {
+                    tracing::warn!(%server, error, "connect to a stock server; trying again");
+                    said = Some(error);
+                }
+            }
+        }
+        let more = fastrand::u64(..=RECONNECT.as_millis() as u64);
+        tokio::time::sleep(RECONNECT + Duration::from_millis(more)).await;
+    }
+}
+
+/// Shows a connection around until it ends, and says why it did.
+async fn live(client: Client, mut running: Running, told: &watch::Sender<Option<Life>>) -> String {
+    let (ending, ended) = watch::channel(false);
+    let cut = Arc::new(Notify::new());
+    let heard = Heard {
+        since: Instant::now(),
+        last_ms: AtomicU64::new(0),
+    };
+    told.send_replace(Some(Life {
+        client,
+        cut: Arc::clone(&cut),
+        ended,
+        heard: Arc::new(heard),
+    }));
+    let why = tokio::select! {
+        end = &mut running.0 => match end {
+            Ok(Ok(())) => "it was closed".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        },
+        () = cut.notified() => "it is given up: silent, or not where the stock is".to_owned(),
+    };
+    drop(running);
+    ending.send_replace(true);
+    why
+}

@@ -1,0 +1,92 @@
+//! What is asked of every server before the stock is trusted to it.
+//!
+//! A server that may throw keys away would forget holds without a word, so one whose
+//! `maxmemory-policy` is another than `noeviction` is refused.
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::{ClientLike, ClusterInterface, ConfigInterface, LuaInterface};
+use fred::types::{InfoKind, Value};
+
+use super::line::Settings;
+use super::slots::Slots;
+use crate::config::RedisServer;
+
+const POLICY: &str = "maxmemory-policy";
+
+/// Connects once, looks, and leaves. Every problem names the server.
+pub async fn look(
+    settings: &Settings,
+    server: &RedisServer,
+    cluster: bool,
+    a_script: &str,
+) -> Result<Slots, String> {
+    let client = settings.client(server);
+    let running = client
+        .init()
+        .await
+        .map_err(|e| format!("connect to the stock server {server}: {e}"))?;
+    let looked = ask(&client, server, cluster, a_script).await;
+    running.abort();
+    looked
+}
+
+async fn ask(
+    client: &Client,
+    server: &RedisServer,
+    cluster: bool,
+    a_script: &str,
+) -> Result<Slots, String> {
+    match policy(client).await {
+        Ok(Some(found)) if found != "noeviction" => {
+            return Err(format!(
+                "the stock server {server} has {POLICY} {found}, by which it may forget orders; \
+                 allowed is noeviction"
+            ));
+        }
+        Ok(Some(_)) => {}
+        Ok(None) => tracing::warn!(
+            %server,
+            "the stock server does not say its {POLICY}; it must be noeviction"
+        ),
+        Err(why) => tracing::warn!(
+            %server,
+            why,
+            "our user may not ask the stock server for its {POLICY}; it must be noeviction"
+        ),
+    }
+    let () = client
+        .script_load(a_script)
+        .await
+        .map_err(|e| format!("load a script into the stock server {server}: {e}"))?;
+    if !cluster {
+        return Ok(Slots::all_at(server.clone()));
+    }
+    let said: Value = client
+        .cluster_slots()
+        .await
+        .map_err(|e| format!("ask {server} for the cluster's slots: {e}"))?;
+    let slots = Slots::parse(&said, server)
+        .ok_or_else(|| format!("{server} tells the cluster's slots in a form that is not known"))?;
+    match slots.missing() {
+        0 => Ok(slots),
+        n => Err(format!(
+            "{n} slots of the cluster have no server, says {server}"
+        )),
+    }
+}
+
+/// CONFIG tells it, or INFO where the user may not use that.
+async fn policy(client: &Client) -> Result<Option<String>, String> {
+    let text = |error: Error| error.to_string();
+    if let Ok(Value::Array(pair)) = client.config_get::<Value, _>(POLICY).await
+        && let Some(found) = pair.get(1).and_then(Value::as_string)
+    {
+        return Ok(Some(found));
+    }
+    let info: String = client.info(Some(InfoKind::Memory)).await.map_err(text)?;
+    Ok(info
+        .lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
+        .map(|found| found.trim().to_owned()))
+}

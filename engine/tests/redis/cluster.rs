@@ -1,0 +1,227 @@
+//! A cluster: each bucket finds its server, and one that stands still holds up nobody
+//! but its own buckets.
+
+use std::time::Duration;
+
+use floodgate_engine::config::RedisConfig;
+use floodgate_engine::domain::ids::{BucketNo, SaleId, UserId, home_bucket};
+use floodgate_engine::stock::{HostError, Reply};
+
+use super::host::{audit, bucket, connect, open, until_audited};
+use crate::common::redis::{self, Redis};
+use crate::common::{Engine, open_sale};
+
+const SERVERS: u16 = 3;
+const BUCKETS: u16 = 12;
+const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+
+struct Cluster(Vec<Redis>);
+
+impl Cluster {
+    /// Three primaries with a third of the slots each. No failover: who is frozen stays
+    /// a member.
+    fn start() -> Option<Self> {
+        let binary = redis::binaries().into_iter().next()?;
+        let (mut servers, mut buses) = (Vec::new(), Vec::new());
+        for no in 0..SERVERS {
+            let bus = redis::free_port().to_string();
+            let server = Redis::start(
+                &binary,
+                &[
+                    ("cluster-enabled", "yes"),
+                    ("cluster-node-timeout", "600000"),
+                    ("cluster-port", &bus),
+                ],
+            );
+            let share = 16_384 / SERVERS;
+            let last = if no + 1 == SERVERS {
+                16_383
+            } else {
+                (no + 1) * share - 1
+            };
+            let range = [(no * share).to_string(), last.to_string()];
+            server.text(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
+            server.text(&["CLUSTER", "SET-CONFIG-EPOCH", &(no + 1).to_string()]);
+            servers.push(server);
+            buses.push(bus);
+        }
+        for (other, bus) in servers.iter().zip(&buses).skip(1) {
+            let port = other.port.to_string();
+            servers[0].text(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]);
+        }
+        let cluster = Self(servers);
+        cluster.until(|server| {
+            let said = server.text(&["CLUSTER", "INFO"]);
+            said.contains("cluster_state:ok") && said.contains("cluster_known_nodes:3")
+        });
+        Some(cluster)
+    }
+
+    /// Until all of them say so; they tell each other in their own time.
+    fn until(&self, so: impl Fn(&Redis) -> bool) {
+        while !self.0.iter().all(&so) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn config(&self) -> RedisConfig {
+        let mut config = self.0[0].config();
+        config.cluster = true;
+        config.limits.call = Duration::from_millis(300);
+        config
+    }
+
+    fn slot(&self, bucket: u16) -> u16 {
+        let [meta, ..] = crate::host::bucket(bucket).keys();
+        match self.0[0].ask(&["CLUSTER", "KEYSLOT", &meta]) {
+            Ok(Reply::Int(slot)) => u16::try_from(slot).expect("a slot"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Who has the bucket, as long as no slot was moved.
+    fn owner(&self, bucket: u16) -> usize {
+        let share = 16_384 / SERVERS;
+        usize::from((self.slot(bucket) / share).min(SERVERS - 1))
+    }
+}
+
+#[tokio::test]
+async fn every_bucket_finds_its_server() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let host = connect(&cluster.config()).await.expect("a host");
+    let mut used = [false; SERVERS as usize];
+    for no in 0..BUCKETS {
+        open(&host, &bucket(no)).await;
+        audit(&host, &bucket(no), 3).await.expect("answered");
+        used[cluster.owner(no)] = true;
+    }
+    assert!(
+        used.iter().all(|used| *used),
+        "the buckets are all in one place"
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_handed_over_is_followed() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let host = connect(&cluster.config()).await.expect("a host");
+    open(&host, &bucket(0)).await;
+    let slot = cluster.slot(0).to_string();
+    let from = &cluster.0[cluster.owner(0)];
+    let to = &cluster.0[(cluster.owner(0) + 1) % usize::from(SERVERS)];
+    let [from_id, to_id] = [from, to].map(|server| server.text(&["CLUSTER", "MYID"]));
+    to.text(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    from.text(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    audit(&host, &bucket(0), 3)
+        .await
+        .expect("all keys are still there");
+    let port = to.port.to_string();
+    let migrate = |keys: &[String]| {
+        let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        words.extend(keys.iter().map(String::as_str));
+        from.text(&words);
+    };
+    let keys = bucket(0).keys();
+    migrate(&keys[..2]);
+    let split = audit(&host, &bucket(0), 4).await;
+    assert!(
+        matches!(&split, Err(HostError::Unknown(why)) if why.contains("TRYAGAIN")),
+        "{split:?}"
+    );
+    migrate(&keys[2..]);
+    audit(&host, &bucket(0), 4)
+        .await
+        .expect("asked for at the new server");
+    for server in [to, from] {
+        server.text(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+    }
+    for n in 5..8 {
+        audit(&host, &bucket(0), n)
+            .await
+            .expect("at the new server");
+    }
+}
+
+#[tokio::test]
+async fn one_server_that_stands_still_holds_up_only_its_own_buckets() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let host = connect(&cluster.config()).await.expect("a host");
+    for no in 0..BUCKETS {
+        open(&host, &bucket(no)).await;
+    }
+    cluster.0[0].freeze();
+    for no in 0..BUCKETS {
+        let answer = audit(&host, &bucket(no), 3).await;
+        let still = cluster.owner(no) == 0;
+        assert_eq!(answer.is_err(), still, "bucket {no}: {answer:?}");
+    }
+    cluster.0[0].thaw();
+    for no in 0..BUCKETS {
+        until_audited(&host, &bucket(no), 3).await;
+    }
+}
+
+/// A buyer at home in the bucket.
+fn buyer(of: u16, n: u32) -> String {
+    let sale = SaleId::parse("tea").expect("an id");
+    let names = (0..).map(|i| format!("buyer-{of}-{n}-{i}"));
+    let at_home = |name: &String| {
+        let user = UserId::parse(name).expect("a name");
+        home_bucket(&sale, &user, BUCKETS) == BucketNo(of)
+    };
+    names
+        .into_iter()
+        .find(at_home)
+        .expect("some name leads there")
+}
+
+#[test]
+fn a_sale_goes_on_in_the_other_buckets_and_nothing_is_lost_in_the_one_that_waits() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let stock = cluster.0[0].toml() + "cluster = true\ncall_ms = 200\n";
+    let config = open_sale(
+        "tea",
+        12_000,
+        1,
+        &format!("buckets = {BUCKETS}\n[limits]\nanswer_ms = 1000\n{stock}"),
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, &config);
+    let (waiting, others): (Vec<u16>, Vec<u16>) =
+        (0..BUCKETS).partition(|no| cluster.owner(*no) == 0);
+    assert!(!waiting.is_empty() && !others.is_empty());
+    cluster.0[0].freeze();
+    let held_up = buyer(waiting[0], 0);
+    assert_eq!(
+        engine.buy(&held_up, "k", ONE).code(),
+        (503, "OUTCOME_UNKNOWN")
+    );
+    for n in 0..20 {
+        for no in &others {
+            let sold = engine.buy(&buyer(*no, n), "k", ONE);
+            assert_eq!(sold.status, 201, "{sold:?}");
+        }
+    }
+    cluster.0[0].thaw();
+    // The key finds its one order.
+    let order = loop {
+        let answer = engine.buy(&held_up, "k", ONE);
+        if matches!(answer.status, 200 | 201) {
+            break answer;
+        }
+        assert!(matches!(answer.status, 409 | 503), "{answer:?}");
+    };
+    assert_eq!(engine.buy(&held_up, "k", ONE).json, order.json);
+    let sold = 20 * others.len() as u64 + 1;
+    assert_eq!(engine.remaining("tea"), 12_000 - sold);
+    assert_eq!(engine.differences(), 0);
+}

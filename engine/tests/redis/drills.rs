@@ -1,0 +1,124 @@
+//! A sale under load while Redis forgets, falls back and stands still: nobody's win is
+//! lost, nothing is sold twice, and the sale goes on by itself.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::common::redis::{self, Redis};
+use crate::common::{Engine, call, open_sale};
+use crate::stampede::{Pace, Stampede};
+
+/// Buyers and units outlast the slowest machine; the doors are closed after the last
+/// drill.
+const SCENARIO: &str = r#"
+attempts = 300000
+users = 300000
+connections = 64
+quantity = 1
+dropAfterMs = 600000
+timeoutMs = 8000
+outageSeconds = 600
+retryShed = true
+
+[mix]
+doubleClickShare = 0.1
+retryOnCutShare = 0.02
+keyReuseShare = 0.01
+cancelShare = 0.05
+againShare = 0.02
+
+[sale]
+id = "drills"
+name = "drills"
+startsIn = 0.0
+endsIn = 3600.0
+payWindowSeconds = 1800
+unitsPerUser = 1
+buckets = 4
+
+[sale.admission]
+rate = 100000
+burst = 100000
+
+[[sale.skus]]
+id = "unit"
+name = "unit"
+priceCent = 100
+currency = "EUR"
+units = 300000
+
+[[phases]]
+kind = "constant"
+rate = 1000.0
+seconds = 300.0
+"#;
+
+type Drill = fn(&mut Redis, &[u8]);
+
+const DRILLS: [(&str, Drill); 6] = [
+    ("it restarts empty", |server, _| server.restart_empty()),
+    ("FLUSHALL", |server, _| drop(server.text(&["FLUSHALL"]))),
+    ("it restarts with an older dump", |server, old| {
+        server.restart_with(old)
+    }),
+    ("it stands still for three seconds", |server, _| {
+        server.freeze();
+        thread::sleep(Duration::from_secs(3));
+        server.thaw();
+    }),
+    ("SCRIPT FLUSH", |server, _| {
+        drop(server.text(&["SCRIPT", "FLUSH"]))
+    }),
+    ("one bucket is lost, the others are not", |server, _| {
+        let keys = ["meta", "stock", "holds", "users", "keys", "moves"];
+        let keys = keys.map(|name| format!("{{fg:drills:1}}:{name}"));
+        let mut words = vec!["UNLINK"];
+        words.extend(keys.iter().map(String::as_str));
+        server.ask(&words).expect("unlinked");
+    }),
+];
+
+fn rebuilds(engine: &Engine) -> u64 {
+    let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
+    let counts = metrics
+        .lines()
+        .filter(|line| line.starts_with("floodgate_bucket_rebuilds_total{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    counts.sum()
+}
+
+#[test]
+fn whatever_redis_loses_under_load_no_win_is_lost_and_none_is_sold_twice() {
+    let Some(mut server) = redis::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, &open_sale("other", 1, 1, &server.toml()));
+    let log = folder.path().join("engine.log");
+    let mut buyers = Stampede::start(&engine, folder.path(), SCENARIO, &["--seed", "7731"]);
+    let pace = Pace {
+        sale: "drills",
+        log: &log,
+    };
+    pace.wait(&engine, &mut buyers, 500);
+    let old = server.backup();
+    pace.wait(&engine, &mut buyers, 500);
+    for (what, drill) in DRILLS {
+        println!("{what}");
+        drill(&mut server, &old);
+        pace.wait(&engine, &mut buyers, 1_500);
+    }
+    buyers.close_the_doors();
+    let verdict = buyers.verdict();
+    println!("{}", verdict.text);
+    assert_eq!(verdict.line, "audit: pass");
+    assert_eq!(engine.differences(), 0);
+    // Two times everything and an older dump: four buckets and the one that holds still
+    // nothing, each; and one bucket alone.
+    assert!(
+        rebuilds(&engine) >= 13,
+        "{} buckets were rebuilt",
+        rebuilds(&engine)
+    );
+    assert!(engine.stop(), "SIGTERM ends it well");
+}

@@ -262,7 +262,10 @@ pub async fn run(
     trimming.abort();
     // It holds the stream, which is to end here and not somewhere else.
     let _ = trimming.await;
-    selling.stop().await;
+    // A desk whose stock does not answer has nothing that it could finish.
+    if tokio::time::timeout(GRACE, selling.stop()).await.is_err() {
+        tracing::warn!("a stock host does not answer; the next start brings its buckets back");
+    }
     let _ = stop_admin.send(true);
     let _ = serving_admin.await;
     if let Some(stream) = Arc::into_inner(stream) {

@@ -11,7 +11,7 @@ use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::stock::{
     AuditReply, BucketCaller, CallError, HoldRequest, SettleMove, SettleRequest, Settled, Side,
-    Verdict,
+    Silence, Verdict,
 };
 
 /// A durable step of an order, on its way to the stock.
@@ -88,6 +88,10 @@ impl Bucket {
 
     pub fn epoch(&self) -> u32 {
         self.caller.epoch()
+    }
+
+    pub fn silence(&self) -> Silence {
+        self.caller.silence()
     }
 
     pub fn no(&self) -> BucketNo {

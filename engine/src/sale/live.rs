@@ -15,6 +15,7 @@ use crate::admission::Gate;
 use crate::domain::ids::{BucketNo, SaleNo};
 use crate::domain::sale::{Phase, Sale, Switches};
 use crate::domain::time::UnixMs;
+use crate::stock::Silence;
 
 /// Units of one SKU over all buckets.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub struct LiveSale {
     pub(super) index: Arc<Index>,
     pub(super) gate: Gate,
     pub(super) desks: Vec<mpsc::Sender<Command>>,
+    /// Of each bucket.
+    silences: Vec<Silence>,
     paused: AtomicBool,
     ended: AtomicBool,
     /// A promise could not be kept: selling stops until it can be.
@@ -51,7 +54,7 @@ impl LiveSale {
         switches: Switches,
         index: Arc<Index>,
         gate: Gate,
-        desks: Vec<mpsc::Sender<Command>>,
+        (desks, silences): (Vec<mpsc::Sender<Command>>, Vec<Silence>),
         stock: Arc<Vec<SkuStock>>,
     ) -> Self {
         Self {
@@ -61,6 +64,7 @@ impl LiveSale {
             index,
             gate,
             desks,
+            silences,
             paused: AtomicBool::new(switches.paused),
             ended: AtomicBool::new(switches.ended),
             broken: AtomicBool::new(false),
@@ -143,6 +147,12 @@ impl LiveSale {
                 .then_some(Refusal::NotEnough)
                 .filter(|_| !oversell_on_purpose()),
         }
+    }
+
+    /// Whether the bucket's stock does not answer, so that its desk can only wait.
+    pub(super) fn is_silent(&self, bucket: BucketNo) -> bool {
+        let silence = self.silences.get(usize::from(bucket.0));
+        silence.is_some_and(Silence::is_now)
     }
 
     pub(super) fn desk(&self, bucket: BucketNo) -> Option<&mpsc::Sender<Command>> {

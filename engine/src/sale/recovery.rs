@@ -167,12 +167,13 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     books.read_orders(&tools.ledger, feeds).await?;
     let stock = Arc::new(publish(&sale, &guards)?);
 
-    let (mut desks, mut posts) = (Vec::new(), Vec::new());
+    let (mut desks, mut posts, mut silences) = (Vec::new(), Vec::new(), Vec::new());
     // Each desk asks for one refill at a time, so this never fills.
     let (refill, wanted) = mpsc::channel(usize::from(sale.buckets));
     for ((guard, windows), (home, filled)) in guards.into_iter().zip(windows).zip(fills) {
         let (bucket, is_filled) = filled.await.map_err(|_| RecoveryError::Stopped)?;
         let no = bucket.no();
+        silences.push(bucket.silence());
         // Bounded by what the gate lets through, and some room for changes.
         let (post, commands) = mpsc::channel(tools.under_way_max as usize + 1_024);
         posts.push(post);
@@ -213,6 +214,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
     }
     let refiller = Refiller::new(
         posts.clone(),
+        silences.clone(),
         Arc::clone(&stock),
         tools.ledger.incarnation(),
     );
@@ -231,7 +233,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         record.switches,
         index,
         gate,
-        posts,
+        (posts, silences),
         stock,
     )))
 }

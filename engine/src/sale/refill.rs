@@ -14,6 +14,7 @@ use super::desk::{Command, Give};
 use super::guard::Units;
 use super::live::SkuStock;
 use crate::domain::ids::BucketNo;
+use crate::stock::Silence;
 
 /// What the first buyer in a desk's line lacks.
 #[derive(Debug)]
@@ -22,8 +23,19 @@ pub struct Wanted {
     pub units: Units,
 }
 
+/// What a journey came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    All,
+    /// No bucket can give more.
+    TooFew,
+    /// A bucket that might give more, or the one that waits, does not answer now.
+    Silent,
+}
+
 pub struct Refiller {
     desks: Vec<mpsc::Sender<Command>>,
+    silences: Vec<Silence>,
     stock: Arc<Vec<SkuStock>>,
     /// Two runs of the engine must not give the same transfer id.
     run: u64,
@@ -31,9 +43,15 @@ pub struct Refiller {
 }
 
 impl Refiller {
-    pub fn new(desks: Vec<mpsc::Sender<Command>>, stock: Arc<Vec<SkuStock>>, run: u64) -> Self {
+    pub fn new(
+        desks: Vec<mpsc::Sender<Command>>,
+        silences: Vec<Silence>,
+        stock: Arc<Vec<SkuStock>>,
+        run: u64,
+    ) -> Self {
         Self {
             desks,
+            silences,
             stock,
             run,
             n: 0,
@@ -43,11 +61,13 @@ impl Refiller {
     /// Ends when the desks are gone.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Wanted>) {
         while let Some(wanted) = inbox.recv().await {
-            let mut enough = true;
+            let mut fetched = Fetched::All;
             for (sku, n) in &wanted.units {
-                enough = enough && self.gather(wanted.bucket, *sku, *n).await;
+                if fetched == Fetched::All {
+                    fetched = self.gather(wanted.bucket, *sku, *n).await;
+                }
             }
-            let answer = Command::Refilled { enough };
+            let answer = Command::Refilled { fetched };
             if self.desk(wanted.bucket).send(answer).await.is_err() {
                 return;
             }
@@ -60,18 +80,26 @@ impl Refiller {
 
     /// From as many buckets as it takes, the fullest first; looks again for as long
     /// as that finds something, since units come back meanwhile.
-    async fn gather(&mut self, to: BucketNo, sku: usize, wanted: u32) -> bool {
+    async fn gather(&mut self, to: BucketNo, sku: usize, wanted: u32) -> Fetched {
         let mut short = wanted;
         loop {
             let before = short;
+            let mut silent = false;
             for from in self.sources(to, sku) {
-                short = short.saturating_sub(self.transfer(from, to, sku, short).await);
+                match self.transfer(from, to, sku, short).await {
+                    Some(units) => short = short.saturating_sub(units),
+                    None => silent = true,
+                }
                 if short == 0 {
-                    return true;
+                    return Fetched::All;
                 }
             }
             if short == before {
-                return false;
+                return if silent {
+                    Fetched::Silent
+                } else {
+                    Fetched::TooFew
+                };
             }
         }
     }
@@ -87,8 +115,20 @@ impl Refiller {
         all
     }
 
-    /// How many units arrived.
-    async fn transfer(&mut self, from: BucketNo, to: BucketNo, sku: usize, wanted: u32) -> u32 {
+    /// How many units arrived. `None`: one of the two does not answer. What is under way
+    /// then goes on by itself and arrives when it can; others are served meanwhile.
+    async fn transfer(
+        &mut self,
+        from: BucketNo,
+        to: BucketNo,
+        sku: usize,
+        wanted: u32,
+    ) -> Option<u32> {
+        let [mut source, mut target] =
+            [from, to].map(|bucket| self.silences[usize::from(bucket.0)].clone());
+        if source.is_now() || target.is_now() {
+            return None;
+        }
         self.n += 1;
         let id = format!("{:x}-{:x}", self.run, self.n);
         let (reply, given) = oneshot::channel();
@@ -99,23 +139,25 @@ impl Refiller {
             wanted,
             reply,
         });
-        // A desk that is gone gives nothing.
-        if self.desk(from).send(give).await.is_err() {
-            return 0;
+        let [giver, taker] = [from, to].map(|bucket| self.desk(bucket).clone());
+        let journey = tokio::spawn(async move {
+            // A desk that is gone gives nothing.
+            giver.send(give).await.ok()?;
+            let given = given.await.ok()??;
+            let (reply, taken) = oneshot::channel();
+            let take = Command::Take {
+                id,
+                sku,
+                given,
+                reply,
+            };
+            taker.send(take).await.ok()?;
+            taken.await.ok().map(|()| given.units)
+        });
+        tokio::select! {
+            arrived = journey => Some(arrived.ok().flatten().unwrap_or(0)),
+            () = source.begins() => None,
+            () = target.begins() => None,
         }
-        let Ok(Some(given)) = given.await else {
-            return 0;
-        };
-        let (reply, taken) = oneshot::channel();
-        let take = Command::Take {
-            id,
-            sku,
-            given,
-            reply,
-        };
-        if self.desk(to).send(take).await.is_err() {
-            return 0;
-        }
-        taken.await.map_or(0, |()| given.units)
     }
 }

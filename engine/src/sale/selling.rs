@@ -442,6 +442,7 @@ impl Selling {
             units.iter().map(|(at, n)| (&sale.skus[*at].id, *n)),
             device.as_ref(),
         );
+        let bucket = home_bucket(&sale.id, &user, sale.buckets);
         let n_units: u32 = units
             .iter()
             .fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
@@ -451,6 +452,10 @@ impl Selling {
                 None if self.is_disk_low() => match live.index.look(&user, &key, fingerprint) {
                     Some(known) => Claimed::Known(known),
                     None => return Bought::NoRoom,
+                },
+                None if live.is_silent(bucket) => match live.index.look(&user, &key, fingerprint) {
+                    Some(known) => Claimed::Known(known),
+                    None => return Bought::NotReady("the buyer's stock does not answer"),
                 },
                 None => live.index.claim(&user, &key, fingerprint, n_units),
                 Some(refusal) => match live.index.look(&user, &key, fingerprint) {
@@ -504,7 +509,6 @@ impl Selling {
                 return Bought::Refused(refusal);
             }
             let (reply, answer) = oneshot::channel();
-            let bucket = home_bucket(&sale.id, &user, sale.buckets);
             let Some(desk) = live.desk(bucket) else {
                 return Bought::NotReady("the desk is not open");
             };
@@ -524,8 +528,8 @@ impl Selling {
                     self.tools.metrics.count(&Answer::Unknown);
                     Bought::Unknown
                 }
-                // The desk dropped the request before it asked for stock.
-                Ok(Err(_)) => Bought::NotReady("the engine is starting or stopping"),
+                // The desk dropped the request, and nothing is set aside for it.
+                Ok(Err(_)) => Bought::NotReady("no ids, or stock that does not answer"),
             };
         }
     }
@@ -675,7 +679,11 @@ impl Selling {
     /// Each bucket's counters and the ledger's facts, at one place in its call order.
     pub async fn audit(&self, live: &LiveSale) -> Vec<BucketAudit> {
         let mut audits = Vec::new();
-        for desk in &live.desks {
+        for (bucket, desk) in (0..).zip(&live.desks) {
+            // It would keep the others waiting, and is missed as it is.
+            if live.is_silent(BucketNo(bucket)) {
+                continue;
+            }
             let (reply, answer) = oneshot::channel();
             if desk.send(Command::Audit { reply }).await.is_ok()
                 && let Ok(audit) = answer.await

@@ -7,6 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
+
 use super::host::{Args, BucketRef, HostError, Reply, Script, StockHost};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +27,27 @@ pub enum CallError {
 /// First and longest wait before an unanswered call is sent again.
 const RESEND_MIN: Duration = Duration::from_millis(5);
 const RESEND_MAX: Duration = Duration::from_millis(500);
+/// A call that has no answer for so long is more than a lost connection: whoever comes
+/// now is better told to come again than kept waiting.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
+
+/// Whether a bucket's stock has not answered for a while; for who might need it.
+#[derive(Debug, Clone)]
+pub struct Silence(watch::Receiver<bool>);
+
+impl Silence {
+    pub fn is_now(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves when it begins, or is already.
+    pub async fn begins(&mut self) {
+        if self.0.wait_for(|silent| *silent).await.is_err() {
+            // A caller that is gone calls nobody.
+            std::future::pending().await
+        }
+    }
+}
 
 pub struct BucketCaller {
     host: Arc<dyn StockHost>,
@@ -34,6 +58,7 @@ pub struct BucketCaller {
     /// What the bucket is told about the ledger, as a witness.
     ledger_id: String,
     durable_seq: u64,
+    silent: watch::Sender<bool>,
 }
 
 impl BucketCaller {
@@ -47,7 +72,12 @@ impl BucketCaller {
             acked: 0,
             ledger_id,
             durable_seq: 0,
+            silent: watch::Sender::new(false),
         }
+    }
+
+    pub fn silence(&self) -> Silence {
+        Silence(self.silent.subscribe())
     }
 
     pub fn epoch(&self) -> u32 {
@@ -102,21 +132,13 @@ impl BucketCaller {
         args.push(&self.ledger_id);
         args.push_number(self.durable_seq);
         fill(&mut args);
-        let args = Arc::new(args);
-        let mut wait = RESEND_MIN;
-        let reply = loop {
-            match self.host.run(&self.bucket, script, &args).await {
-                Ok(reply) => break reply,
-                Err(HostError::Stopped) => return Err(CallError::Stopped),
-                // Its first writes may stand and its last ones not: only the
-                // ledger knows what should be there.
-                Err(HostError::Script(what)) => return Err(CallError::Changed(what)),
-                Err(HostError::Unknown(what)) => {
-                    tracing::warn!(bucket = ?self.bucket, ?script, n = self.n, what, "send the identical call again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RESEND_MAX);
-                }
-            }
+        let reply = self.answered(script, &Arc::new(args)).await;
+        let reply = match reply {
+            Ok(reply) => reply,
+            // Its first writes may stand and its last ones not: only the ledger knows
+            // what should be there.
+            Err(HostError::Script(what)) => return Err(CallError::Changed(what)),
+            Err(HostError::Stopped | HostError::Unknown(_)) => return Err(CallError::Stopped),
         };
         let Reply::Array(mut values) = reply else {
             return Err(CallError::Malformed {
@@ -144,6 +166,37 @@ impl BucketCaller {
                     what: "no protocol status",
                 })
             }
+        }
+    }
+
+    /// Sends the identical call until it has an outcome. The bucket waits for as long as
+    /// that takes; nobody else does.
+    async fn answered(&self, script: Script, args: &Arc<Args>) -> Result<Reply, HostError> {
+        let sent_at = Instant::now();
+        let (mut wait, mut copies) = (RESEND_MIN, 1_u32);
+        loop {
+            let what = match self.host.run(&self.bucket, script, args).await {
+                Err(HostError::Unknown(what)) => what,
+                outcome => {
+                    if copies > 1 {
+                        let after = sent_at.elapsed();
+                        tracing::info!(bucket = ?self.bucket, ?script, n = self.n, copies, ?after, "a call found its outcome");
+                    }
+                    self.silent.send_if_modified(std::mem::take);
+                    return outcome;
+                }
+            };
+            // One line for each outage, not for each copy.
+            if copies == 1 {
+                tracing::warn!(bucket = ?self.bucket, ?script, n = self.n, what, "the outcome of a call is not known; the identical call is sent until it is");
+            }
+            if sent_at.elapsed() >= SILENT_AFTER {
+                self.silent
+                    .send_if_modified(|silent| !std::mem::replace(silent, true));
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RESEND_MAX);
+            copies += 1;
         }
     }
 }

@@ -11,10 +11,10 @@ mod host;
 pub mod redis;
 mod script;
 
-pub use call::{BucketCaller, CallError};
+pub use call::{BucketCaller, CallError, Silence};
 pub use codec::{
-    AuditReply, Counters, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled, Side,
-    Verdict,
+    AuditReply, Counters, Hold, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled,
+    Side, Verdict,
 };
 pub use host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 pub use script::text;

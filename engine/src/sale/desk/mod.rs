@@ -30,7 +30,7 @@ use super::index::{Claim, Index};
 use super::live::SkuStock;
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
-use super::refill::Wanted;
+use super::refill::{Fetched, Wanted};
 use super::teller::{Teller, Winner};
 use super::windows::FirstWindow;
 use crate::admission::Admitted;
@@ -80,7 +80,7 @@ pub enum Command {
     },
     /// The refill that was asked for is over; what came was taken before this.
     Refilled {
-        enough: bool,
+        fetched: Fetched,
     },
     /// Finishes what came before and ends.
     Stop {
@@ -237,7 +237,7 @@ impl Desk {
                     given,
                     reply,
                 } => takes.push((id, sku, given, reply)),
-                Command::Refilled { enough } => refilled = Some(enough),
+                Command::Refilled { fetched } => refilled = Some(fetched),
                 Command::Stop { reply } => stop = Some(reply),
             }
         }
@@ -283,14 +283,22 @@ impl Desk {
     }
 
     /// Whoever waited for units that came: from a refill, or back from other orders.
-    async fn serve_line(&mut self, now: UnixMs, refilled: Option<bool>) {
+    async fn serve_line(&mut self, now: UnixMs, refilled: Option<Fetched>) {
         let ready = self.ready();
         if !ready.is_empty() {
             self.sell(now, ready).await;
         }
-        if let Some(enough) = refilled {
-            if !enough && let Some(first) = self.give_up() {
-                self.refuse(first, Refusal::NotEnough);
+        if let Some(fetched) = refilled {
+            match fetched {
+                Fetched::All => {}
+                Fetched::TooFew => {
+                    if let Some(first) = self.give_up() {
+                        self.refuse(first, Refusal::NotEnough);
+                    }
+                }
+                // Nobody knows that there are none: the claim drops, and the buyer hears
+                // "not ready" and comes again.
+                Fetched::Silent => drop(self.give_up()),
             }
             self.refill_came();
         }

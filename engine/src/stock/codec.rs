@@ -1,6 +1,8 @@
 //! Orders and verdicts to arguments and back; see `lua/README.md` for the shapes.
 
 use super::call::{BucketCaller, CallError};
+use bytes::Bytes;
+
 use super::host::{Args, Reply, Script};
 use crate::domain::ids::{OrderId, SkuId, UserId};
 use crate::domain::order::{Items, Order, Version};
@@ -367,6 +369,31 @@ impl BucketCaller {
                     })
                 })
                 .collect::<Result<_, CallError>>()?,
+        })
+    }
+}
+
+/// A hold as it stands in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    pub version: Version,
+    pub mark: u64,
+    /// The whole order as the ledger keeps it, on a host that is a second copy.
+    pub order: Bytes,
+}
+
+impl Hold {
+    /// The reverse of `hold_value`.
+    pub fn parse(value: &Bytes) -> Option<Self> {
+        let mut ends = value.iter().enumerate().filter(|(_, b)| **b == b':');
+        let (version, mark) = (ends.next()?.0, ends.next()?.0);
+        let number = |from: usize, to: usize| -> Option<u64> {
+            std::str::from_utf8(&value[from..to]).ok()?.parse().ok()
+        };
+        Some(Self {
+            version: Version(number(0, version)?),
+            mark: number(version + 1, mark)?,
+            order: value.slice(mark + 1..),
         })
     }
 }

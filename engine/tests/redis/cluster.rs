@@ -156,10 +156,11 @@ async fn one_server_that_stands_still_holds_up_only_its_own_buckets() {
     for no in 0..BUCKETS {
         open(&host, &bucket(no)).await;
     }
+    let owners: Vec<usize> = (0..BUCKETS).map(|no| cluster.owner(no)).collect();
     cluster.0[0].freeze();
-    for no in 0..BUCKETS {
+    for (no, owner) in (0..).zip(owners) {
         let answer = audit(&host, &bucket(no), 3).await;
-        let still = cluster.owner(no) == 0;
+        let still = owner == 0;
         assert_eq!(answer.is_err(), still, "bucket {no}: {answer:?}");
     }
     cluster.0[0].thaw();
@@ -205,6 +206,9 @@ fn a_sale_goes_on_in_the_other_buckets_and_nothing_is_lost_in_the_one_that_waits
         engine.buy(&held_up, "k", ONE).code(),
         (503, "OUTCOME_UNKNOWN")
     );
+    // Whoever comes later is told at once, and nothing is set aside for them.
+    let later = engine.buy(&buyer(waiting[0], 1), "k", ONE);
+    assert_eq!(later.code(), (503, "NOT_READY"), "{later:?}");
     for n in 0..20 {
         for no in &others {
             let sold = engine.buy(&buyer(*no, n), "k", ONE);

@@ -9,3 +9,5 @@ mod stampede;
 mod cluster;
 mod drills;
 mod host;
+mod speed;
+mod standing;

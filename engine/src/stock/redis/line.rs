@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, MetricsInterface};
@@ -107,21 +106,36 @@ struct Life {
     heard: Arc<Heard>,
 }
 
-/// When the server last said anything, in milliseconds since the connection stood.
+/// Since when calls wait without any word of the server, in milliseconds since the
+/// connection stood.
 struct Heard {
     since: Instant,
-    last_ms: AtomicU64,
+    waiting_ms: AtomicU64,
 }
 
+/// Nobody waits.
+const NOBODY: u64 = u64::MAX;
+
 impl Heard {
-    fn now(&self) {
-        let ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(ms, Ordering::Relaxed);
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(NOBODY - 1)
+    }
+
+    fn asked(&self) {
+        let order = (Ordering::Relaxed, Ordering::Relaxed);
+        // Somebody may be waiting already, for longer.
+        let _ = self
+            .waiting_ms
+            .compare_exchange(NOBODY, self.now_ms(), order.0, order.1);
+    }
+
+    fn word(&self) {
+        self.waiting_ms.store(NOBODY, Ordering::Relaxed);
     }
 
     fn silent_for(&self) -> Duration {
-        let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
-        self.since.elapsed().saturating_sub(last)
+        let waiting = self.waiting_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.now_ms().saturating_sub(waiting))
     }
 }
 
@@ -193,13 +207,14 @@ impl Line {
 
     /// Makes the server keep a script.
     pub async fn load(&self, text: &str) -> Result<(), Trouble> {
-        let text = Bytes::copy_from_slice(text.as_bytes());
-        self.with(async |client| {
-            let args = vec![Value::from_static_str("LOAD"), Value::Bytes(text)];
-            client.custom::<Value, _>(word("SCRIPT"), args).await
-        })
-        .await
-        .map(drop)
+        let args = vec![Value::from_static_str("LOAD"), Value::from(text)];
+        self.ask("SCRIPT", args).await.map(drop)
+    }
+
+    /// One command, once.
+    pub async fn ask(&self, name: &'static str, args: Vec<Value>) -> Result<Value, Trouble> {
+        self.with(async |client| client.custom(word(name), args).await)
+            .await
     }
 
     /// Which server has which slots, as this one says.
@@ -222,6 +237,7 @@ impl Line {
                 WAITING_MAX, self.server
             )));
         }
+        life.heard.asked();
         let mut ended = life.ended.clone();
         let answer = tokio::select! {
             answer = ask(&life.client) => answer,
@@ -232,7 +248,7 @@ impl Line {
         };
         let trouble = match answer {
             Ok(value) => {
-                life.heard.now();
+                life.heard.word();
                 return Ok(value);
             }
             Err(error) => trouble(&error, &self.server),
@@ -244,7 +260,7 @@ impl Line {
             Trouble::Elsewhere(_) => life.cut.notify_one(),
             Trouble::Late | Trouble::Later(_) => {}
             Trouble::NotLoaded | Trouble::Moved(_) | Trouble::Asked(_) | Trouble::Failed(_) => {
-                life.heard.now();
+                life.heard.word();
             }
         }
         Err(trouble)
@@ -312,7 +328,7 @@ async fn live(client: Client, mut running: Running, told: &watch::Sender<Option<
     let cut = Arc::new(Notify::new());
     let heard = Heard {
         since: Instant::now(),
-        last_ms: AtomicU64::new(0),
+        waiting_ms: AtomicU64::new(NOBODY),
     };
     told.send_replace(Some(Life {
         client,

@@ -8,6 +8,7 @@
 mod answer;
 mod line;
 mod slots;
+mod standing;
 mod start;
 mod tls;
 
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use self::answer::Trouble;
 use self::line::{Call, Line, Settings};
 use self::slots::Slots;
+pub use self::standing::{Holds, Meta};
 use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 use super::script;
 use crate::config::{RedisConfig, RedisServer};
@@ -166,13 +168,13 @@ impl RedisHost {
                 Ok(value) => return answer::reply(value),
                 Err(Trouble::NotLoaded) => line.load(&text.text).await?,
                 Err(Trouble::Moved(to)) => {
-                    self.look_again(Some(&to)).await;
+                    self.look_again(Some(&to), None).await;
                     (primary, asking) = (self.named(&to), false);
                 }
                 Err(Trouble::Asked(to)) => (primary, asking) = (self.named(&to), true),
                 Err(trouble @ (Trouble::Late | Trouble::Later(_) | Trouble::Elsewhere(_))) => {
                     // Another server may have taken over the slots of one that is gone.
-                    self.look_again(None).await;
+                    self.look_again(None, Some(&line.server)).await;
                     return Err(trouble.into());
                 }
                 Err(trouble @ Trouble::Failed(_)) => return Err(trouble.into()),
@@ -181,8 +183,9 @@ impl RedisHost {
         Err(HostError::Unknown("sent from server to server".to_owned()))
     }
 
-    /// Asks the cluster for its slots, unless somebody does or just did.
-    async fn look_again(&self, first: Option<&RedisServer>) {
+    /// Asks the cluster for its slots, unless somebody does or just did. `doubted` is
+    /// asked last: it would keep us waiting.
+    async fn look_again(&self, first: Option<&RedisServer>, doubted: Option<&RedisServer>) {
         if !self.cluster {
             return;
         }
@@ -193,15 +196,10 @@ impl RedisHost {
             return;
         }
         let map = self.map.load_full();
-        let mut servers: Vec<&RedisServer> = first.into_iter().collect();
-        // One that is away would keep us waiting.
-        servers.extend(
-            map.primaries
-                .iter()
-                .filter(|(_, p)| p.lines[0].is_up())
-                .map(|(s, _)| s),
-        );
-        servers.extend(&self.seeds);
+        let up = map.primaries.iter().filter(|(_, p)| p.lines[0].is_up());
+        let known = first.into_iter().chain(up.map(|(server, _)| server));
+        let mut servers: Vec<&RedisServer> = known.chain(&self.seeds).collect();
+        servers.sort_by_key(|server| Some(*server) == doubted);
         for server in servers {
             match self.named(server).lines[0].slots().await {
                 Ok(slots) => {

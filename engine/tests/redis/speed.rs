@@ -1,0 +1,99 @@
+//! What an order costs in Redis, by batch size: printed, not judged. The figures that
+//! mean something come from `SPEED_ORDERS=100000` and a quiet machine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use floodgate_engine::domain::codec::encode_order;
+use floodgate_engine::domain::ids::{
+    BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleNo, SkuId, UserId,
+};
+use floodgate_engine::domain::money::{Cents, Currency};
+use floodgate_engine::domain::order::{Item, Items, Order, OrderState, Version};
+use floodgate_engine::domain::time::UnixMs;
+use floodgate_engine::stock::{BucketCaller, HoldRequest, StockHost, Verdict};
+
+use super::host::{bucket, connect};
+use crate::common::redis;
+
+const T0: u64 = 1_794_355_200_000;
+
+pub fn order(n: u32) -> Order {
+    let sale = bucket(0).sale;
+    let mut items = Items::new();
+    items.push(Item {
+        sku: SkuId::parse("unit").expect("an id"),
+        quantity: 1,
+        price: Cents(12_900),
+    });
+    let until = UnixMs(T0 + 900_000);
+    Order {
+        id: OrderId::from_parts(OrderIdParts {
+            ms: T0 + u64::from(n),
+            bucket: BucketNo(0),
+            sale: SaleNo(1),
+            node: NodeNo(0),
+            counter: (n % 65_536) as u16,
+            random: n,
+        }),
+        user: UserId::parse(&format!("buyer-{n:09}")).expect("an id"),
+        key: IdemKey::parse("3b1c6d0e-1f0a-4d5b-9c57-0a0b0c0d0e0f").expect("a key"),
+        fingerprint: Fingerprint::of(&sale, items.iter().map(|i| (&i.sku, i.quantity))),
+        sale,
+        items,
+        currency: Currency::parse("EUR").expect("a currency"),
+        state: OrderState::PendingPayment {
+            until,
+            grace_used: false,
+        },
+        version: Version::first(1),
+        created_at: UnixMs(T0),
+        updated_at: UnixMs(T0),
+        pay_deadline: until,
+        device: None,
+    }
+}
+
+/// A bucket that sells `units`.
+pub async fn open(host: Arc<dyn StockHost>, no: u16, units: i64) -> BucketCaller {
+    let mut caller = BucketCaller::new(host, bucket(no), 1, "00".repeat(16));
+    let (from, to) = (UnixMs(0), UnixMs(T0 + 86_400_000));
+    caller.rebuild_begin(from, to).await.expect("begun");
+    caller.rebuild_end(0).await.expect("ended");
+    let all = [(SkuId::parse("unit").expect("an id"), units)];
+    assert!(caller.open("all", &all).await.expect("opened"));
+    caller
+}
+
+#[tokio::test]
+async fn what_an_order_costs() {
+    let Some(server) = redis::start() else { return };
+    let wanted = std::env::var("SPEED_ORDERS").ok();
+    let n: u32 = wanted.map_or(1_024, |n| n.parse().expect("a number"));
+    let host: Arc<dyn StockHost> = Arc::new(connect(&server.config()).await.expect("a host"));
+    let orders: Vec<(Order, Vec<u8>)> = (0..n)
+        .map(order)
+        .map(|order| {
+            let body = encode_order(&order);
+            (order, body)
+        })
+        .collect();
+    for (no, batch) in (0..).zip([1, 8, 64, 512]) {
+        let mut caller = open(Arc::clone(&host), no, i64::from(n)).await;
+        let (before, _) = server.spent("evalsha");
+        let started = Instant::now();
+        for part in orders.chunks(batch) {
+            let requests: Vec<HoldRequest<'_>> = part
+                .iter()
+                .map(|(order, blob)| HoldRequest { order, blob })
+                .collect();
+            let verdicts = caller.reserve(UnixMs(T0), false, 1, &requests).await;
+            let held = verdicts.expect("answered");
+            assert!(held.iter().all(|v| *v == Verdict::Held), "{held:?}");
+        }
+        let all = started.elapsed().as_secs_f64() * 1e6 / f64::from(n);
+        let (after, _) = server.spent("evalsha");
+        let redis = (after - before) as f64 / f64::from(n);
+        println!("batches of {batch}: {redis:.2} us an order in Redis, {all:.2} in all");
+    }
+}

@@ -1,0 +1,60 @@
+//! What stands in a bucket can be read back, whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use floodgate_engine::domain::codec::{decode_order, encode_order};
+use floodgate_engine::domain::order::Order;
+use floodgate_engine::domain::time::UnixMs;
+use floodgate_engine::stock::redis::Meta;
+use floodgate_engine::stock::{HoldRequest, StockHost};
+
+use super::host::{bucket, connect};
+use super::speed::{open, order};
+use crate::common::redis;
+
+#[tokio::test]
+async fn every_hold_of_a_bucket_is_its_order() {
+    let Some(server) = redis::start() else { return };
+    let host = Arc::new(connect(&server.config()).await.expect("a host"));
+    assert_eq!(host.meta(&bucket(0)).await, Ok(None));
+    let shared = Arc::clone(&host) as Arc<dyn StockHost>;
+    let mut caller = open(shared, 0, 5_000).await;
+    caller.witness(77);
+    let orders: Vec<Order> = (0..2_000).map(order).collect();
+    for part in orders.chunks(500) {
+        let bodies: Vec<Vec<u8>> = part.iter().map(encode_order).collect();
+        let requests: Vec<HoldRequest<'_>> = part
+            .iter()
+            .zip(&bodies)
+            .map(|(order, blob)| HoldRequest { order, blob })
+            .collect();
+        let held = caller.reserve(UnixMs(1), false, 1, &requests).await;
+        assert_eq!(held.expect("answered").len(), part.len());
+    }
+    let meta = Meta {
+        epoch: 1,
+        n: 7,
+        is_building: false,
+        ledger: "00".repeat(16),
+        seq: 77,
+    };
+    assert_eq!(host.meta(&bucket(0)).await, Ok(Some(meta)));
+    let (mut found, mut at) = (BTreeMap::new(), Some(0));
+    while let Some(from) = at {
+        let page = host.holds(&bucket(0), from).await.expect("a page");
+        for (id, hold) in page.holds {
+            let order = decode_order(&hold.order).expect("an order");
+            assert_eq!(
+                (order.id, order.version, order.mark()),
+                (id, hold.version, hold.mark)
+            );
+            found.insert(id, order);
+        }
+        at = page.next;
+    }
+    assert!(
+        found.into_values().eq(orders),
+        "each order once, and no other"
+    );
+}

@@ -1,7 +1,7 @@
 -- rebuild: makes the bucket anew from what the ledger knows, under a new epoch.
 --
 -- ARGV  6 step, then
---       begin  7 starts_ms  8 ends_ms        n must be 1, acked 0
+--       begin  7 starts_ms  8 ends_ms  9 sale, kept as it is    n must be 1, acked 0
 --       chunk  7 kind (hold, user, used, stock or move)  8 count, then count × (field · value)
 --       end    7 digest of the holds that were put back
 -- REPLY {0, n}   done
@@ -23,7 +23,8 @@ if step == 'begin' then
   for i = 2, 6 do
     call('HSET', KEYS[i], '_', '1')
   end
-  call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8])
+  call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8],
+    'sale', ARGV[9] or '')
   leave(0)
   return {0, N}
 end

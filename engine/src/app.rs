@@ -33,7 +33,7 @@ use crate::stream::{
 use crate::workers::Workers;
 
 /// One node owns all buckets for now.
-const NODE: u16 = 0;
+pub(crate) const NODE: u16 = 0;
 /// Requests under way when the engine is told to stop have this long.
 const GRACE: Duration = Duration::from_secs(10);
 /// Audits do not need many connections.
@@ -60,7 +60,7 @@ impl Clock for SystemClock {
     }
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(crate) fn clock() -> Arc<dyn Clock> {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -102,10 +102,7 @@ pub async fn run(
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
     };
-    let store: Arc<dyn OrderStore> = Arc::new(
-        SqliteStore::open(&config.data_dir.join("orders.sqlite"))
-            .map_err(|e| format!("open the order store: {e}"))?,
-    );
+    let store = order_store(&config)?;
     check_witness(&config, &ledger, &*store)?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = stock_host(&config.stock, &workers).await?;
@@ -123,6 +120,7 @@ pub async fn run(
         limits: Limits::new(&config.buyers, seed()?, &admission),
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
+        takes_over: false,
     })
     .await
     .map_err(|e| e.to_string())?;
@@ -279,7 +277,13 @@ pub async fn run(
     Ok(())
 }
 
-async fn stock_host(
+pub(crate) fn order_store(config: &Config) -> Result<Arc<dyn OrderStore>, String> {
+    let store = SqliteStore::open(&config.data_dir.join("orders.sqlite"))
+        .map_err(|e| format!("open the order store: {e}"))?;
+    Ok(Arc::new(store))
+}
+
+pub(crate) async fn stock_host(
     config: &StockConfig,
     workers: &Arc<Workers>,
 ) -> Result<Arc<dyn StockHost>, String> {
@@ -307,8 +311,8 @@ fn check_witness(config: &Config, ledger: &Ledger, store: &dyn OrderStore) -> Re
         let folder = config.data_dir.display();
         format!(
             "{why}. Selling on would sell units and keys a second time. Put the right ledger \
-             back into {folder}/ledger; or, to go on without what is lost, move \
-             {folder}/orders.sqlite away and keep it for the buyers who were told \"won\""
+             back into {folder}/ledger; or bring together what the order store and the stock \
+             host know with `floodgate recover`"
         )
     })
 }

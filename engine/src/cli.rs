@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `ledger` and `dead-letters`. Flags and variables are gathered here and
+//! The command line: `serve`, `check`, `recover`, `ledger` and `dead-letters`. Flags and variables are gathered here and
 //! nowhere else; what they say is judged by `config/`.
 
 mod dead_letters;
@@ -29,6 +29,9 @@ enum Command {
     Serve(Serve),
     /// Check a configuration and say what is wrong with it
     Check(Serve),
+    /// Make a new ledger from what the order store and the stock host know; for one that
+    /// is gone or was put back from a copy. No engine may be running
+    Recover(Serve),
     /// What the order store of a running engine refuses: see it, try it again
     #[command(subcommand)]
     DeadLetters(dead_letters::Ask),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
             );
         }),
         Command::Serve(args) => args.config().and_then(serve),
+        Command::Recover(args) => args.config().and_then(recover),
         Command::DeadLetters(ask) => dead_letters::run(ask),
         Command::Ledger(command) => ledger_cli::run(command),
     };
@@ -108,7 +112,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), String> {
+fn logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -117,6 +121,23 @@ fn serve(config: Config) -> Result<(), String> {
         .with_ansi(colours)
         .with_writer(std::io::stderr)
         .init();
+}
+
+fn recover(config: Config) -> Result<(), String> {
+    logs();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("start the runtime: {e}"))?;
+    let report = runtime.block_on(crate::recover::recover(&config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    let text = serde_json::to_string_pretty(&report?).map_err(|e| e.to_string())?;
+    println!("{text}");
+    Ok(())
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    logs();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -14,6 +14,7 @@ pub mod domain;
 pub mod http;
 pub mod ledger_cli;
 pub mod reconcile;
+pub mod recover;
 pub mod sale;
 pub mod stock;
 pub mod stream;

@@ -88,7 +88,7 @@ impl Bucket {
         let made_at = orders::made_at()?;
         caller.make_room(units as usize).await;
         caller
-            .rebuild_begin(UnixMs(0), UnixMs(made_at + 86_400_000))
+            .rebuild_begin(UnixMs(0), UnixMs(made_at + 86_400_000), b"")
             .await
             .map_err(text)?;
         caller.rebuild_end(0).await.map_err(text)?;

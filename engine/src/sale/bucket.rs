@@ -66,17 +66,20 @@ impl BucketAudit {
 pub struct Bucket {
     pub(super) caller: BucketCaller,
     pub(super) ledger: Ledger,
+    /// The sale's record, for a host that is the second copy of what was sold.
+    pub(super) record: Bytes,
     /// Transfers to this bucket are in the guard up to here. One that is durable and
     /// on its way stands in the ledger before it does.
     pub(super) taken: Seq,
 }
 
 impl Bucket {
-    pub fn new(caller: BucketCaller, ledger: Ledger) -> Self {
+    pub fn new(caller: BucketCaller, ledger: Ledger, record: Bytes) -> Self {
         let taken = ledger.tip().seq;
         Self {
             caller,
             ledger,
+            record,
             taken,
         }
     }

@@ -23,6 +23,8 @@ pub struct SaleMetrics {
     pub rebuilds: IntCounterVec,
     pub reserve_errors: IntCounterVec,
     pub shed: IntCounterVec,
+    pub strays_adopted: IntCounter,
+    pub strays_set_aside: IntCounter,
 }
 
 fn stage_buckets() -> Vec<f64> {
@@ -78,6 +80,13 @@ impl SaleMetrics {
             ),
             &["reason"],
         )?;
+        let strays = IntCounterVec::new(
+            Opts::new(
+                "floodgate_strays_total",
+                "Orders that only the stock host knew when the engine started",
+            ),
+            &["outcome"],
+        )?;
         // An alert on growth needs the zero before the first time.
         for (counters, labels) in [
             (&reserve_errors, &["changed", "guard", "ledger"][..]),
@@ -94,6 +103,7 @@ impl SaleMetrics {
         registry.register(Box::new(release_lag.clone()))?;
         registry.register(Box::new(rebuilds.clone()))?;
         registry.register(Box::new(shed.clone()))?;
+        registry.register(Box::new(strays.clone()))?;
         registry.register(Box::new(reserve_errors.clone()))?;
         let outcome = |name: &str| orders.with_label_values(&[name]);
         let stage = |name: &str| stages.with_label_values(&[name]);
@@ -119,6 +129,8 @@ impl SaleMetrics {
             rebuilds,
             reserve_errors,
             shed,
+            strays_adopted: strays.with_label_values(&["adopted"]),
+            strays_set_aside: strays.with_label_values(&["set_aside"]),
         })
     }
 

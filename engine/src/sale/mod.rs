@@ -4,12 +4,14 @@
 //! ledger facts; the teller speaks only after the fsync. This room does not know
 //! HTTP, and nothing below it knows sales.
 
+mod adopt;
 mod answer;
 mod bucket;
 mod desk;
-mod facts;
+pub(crate) mod facts;
 mod guard;
 mod index;
+mod judge;
 mod live;
 mod metrics;
 mod order_ids;
@@ -20,10 +22,12 @@ mod selling;
 mod teller;
 mod windows;
 
+pub(crate) use adopt::{patient, read_holds};
 pub use answer::{Answer, Changed, Refusal};
 pub use bucket::BucketAudit;
 pub use facts::FactError;
 pub use guard::{Line, Units};
+pub(crate) use judge::{Judge, Setback};
 pub use live::LiveSale;
 pub use metrics::SaleMetrics;
 pub use recovery::RecoveryError;

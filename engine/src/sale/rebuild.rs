@@ -73,7 +73,7 @@ impl Bucket {
         self.caller.witness(self.ledger.tip().seq.0);
         self.caller.make_room(room).await;
         self.caller
-            .rebuild_begin(sale.starts_at, sale.ends_at)
+            .rebuild_begin(sale.starts_at, sale.ends_at, &self.record)
             .await
             .map_err(|e| e.to_string())
     }

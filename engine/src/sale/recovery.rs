@@ -1,7 +1,8 @@
 //! From the ledger back to a running sale: index, guards, pay windows, buckets.
 //!
 //! Everything here is read from the ledger's snapshots; the stock host is told,
-//! not asked. (The embedded host starts empty; it is rebuilt bucket by bucket.)
+//! not asked, once `adopt.rs` has looked for what only a host that outlives the engine
+//! knows. (The embedded host starts empty.)
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use floodgate_ledger::Ledger;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::adopt;
 use super::bucket::Bucket;
 use super::desk::{Desk, DeskParts};
 use super::facts::{self, FactError};
@@ -52,6 +54,25 @@ pub enum RecoveryError {
     Unconfirmed(String),
     #[error("sale {sale}: {what}")]
     Oversold { sale: String, what: String },
+    #[error("bucket {bucket} of sale {sale}: {why}")]
+    Host {
+        sale: String,
+        bucket: u16,
+        why: String,
+    },
+    #[error(
+        "bucket {bucket} of sale {sale} was last served by ledger {theirs} at record {at}; this is \
+         ledger {ours}, which ends at {tip}. Orders that were told to buyers are missing here: \
+         `floodgate recover` brings them back from the stock host and the order store"
+    )]
+    Behind {
+        sale: String,
+        bucket: u16,
+        theirs: String,
+        at: u64,
+        ours: String,
+        tip: u64,
+    },
 }
 
 impl From<floodgate_ledger::ReadError> for RecoveryError {
@@ -81,6 +102,9 @@ pub struct Tools {
     pub seed: u64,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
+    /// Buckets that another ledger served are taken over: `floodgate recover` has
+    /// brought together what it knew.
+    pub takes_over: bool,
     /// Told when a task that sells ends other than by being told to.
     pub fallen: watch::Sender<Option<String>>,
 }
@@ -111,6 +135,8 @@ pub fn highest_id_ms(ledger: &Ledger, sale: &Sale) -> Result<u64, RecoveryError>
 /// Reads the sale's facts, rebuilds its buckets and opens its desks.
 pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale>, RecoveryError> {
     let sale = Arc::new(record.definition.clone());
+    let epochs = adopt::adopt(&sale, tools).await?;
+    let body = Bytes::from(codec::encode_sale(&record));
     // As many winners as units; a buyer may win more than one.
     let winners = if record.switches.ended {
         0
@@ -145,8 +171,10 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         };
         let home = tools.host.home(&bucket).unwrap_or_else(Handle::current);
         let ledger_id = tools.ledger.id().to_string();
-        let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, 0, ledger_id);
-        let bucket = Bucket::new(caller, tools.ledger.clone());
+        // The ledger may have lost the newest epoch with its tail.
+        let epoch = epochs.get(usize::from(no.0)).copied().unwrap_or(0);
+        let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, epoch, ledger_id);
+        let bucket = Bucket::new(caller, tools.ledger.clone(), body.clone());
         // Nothing more is sold of a sale that ended.
         let room = if record.switches.ended {
             0
@@ -239,7 +267,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
 }
 
 /// What was given to each bucket, and what moved between them.
-fn read_allotments(
+pub(super) fn read_allotments(
     sale: &Sale,
     ledger: &Ledger,
     guards: &mut [Guard],

@@ -46,6 +46,8 @@ pub struct SellingParts {
     pub under_way_max: u32,
     /// Longest a buyer waits for an answer; after it the outcome is "unknown".
     pub answer_max: Duration,
+    /// Whether buckets that another ledger served are taken over.
+    pub takes_over: bool,
 }
 
 /// A purchase as the door understood it.
@@ -145,6 +147,7 @@ impl Selling {
             seed,
             under_way_max,
             answer_max,
+            takes_over,
         } = parts;
         let mut records: Vec<SaleRecord> = Vec::new();
         let mut floor = ledger
@@ -179,6 +182,7 @@ impl Selling {
             node,
             seed,
             under_way_max,
+            takes_over,
             fallen: fallen.clone(),
         };
         let selling = Arc::new(Self {

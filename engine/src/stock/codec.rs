@@ -300,11 +300,14 @@ impl BucketCaller {
         &mut self,
         starts_at: UnixMs,
         ends_at: UnixMs,
+        sale: &[u8],
     ) -> Result<(), CallError> {
+        let sale = self.carried(sale).to_vec();
         self.call(Script::Rebuild, |args| {
             args.push("begin");
             args.push_number(starts_at.0);
             args.push_number(ends_at.0);
+            args.push(&sale);
         })
         .await
         .map(drop)

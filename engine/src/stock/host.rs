@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::standing::{Holds, Meta};
 use crate::domain::ids::{BucketNo, SaleId};
 
 /// One bucket of one sale; names its six keys.
@@ -25,6 +26,16 @@ impl BucketRef {
     pub fn keys(&self) -> [String; 6] {
         ["meta", "stock", "holds", "users", "keys", "moves"]
             .map(|name| format!("{{fg:{}:{}}}:{name}", self.sale, self.bucket.0))
+    }
+
+    /// The bucket whose meta key this is.
+    pub(super) fn of_meta_key(key: &str) -> Option<Self> {
+        let name = key.strip_prefix("{fg:")?.strip_suffix("}:meta")?;
+        let (sale, bucket) = name.rsplit_once(':')?;
+        Some(Self {
+            sale: SaleId::parse(sale).ok()?,
+            bucket: BucketNo(bucket.parse().ok()?),
+        })
     }
 
     /// One of `of` places, always the same one. Fixed keys: where a bucket lives must
@@ -167,6 +178,23 @@ pub trait StockHost: Send + Sync {
     /// Whether a hold must carry its whole order: true of a host that outlives this
     /// process and so is the second copy of what was acknowledged.
     fn is_second_copy(&self) -> bool;
+
+    /// What a bucket says of itself, if it is there. A host that ends with this process
+    /// has nothing to tell.
+    fn meta<'a>(&'a self, _: &'a BucketRef) -> HostFuture<'a, Option<Meta>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// A bucket's holds, from `at` on, 0 at first. One that is there all the time comes at
+    /// least once, and maybe twice; one that comes or goes meanwhile may or may not.
+    fn holds<'a>(&'a self, _: &'a BucketRef, _at: u64) -> HostFuture<'a, Holds> {
+        Box::pin(std::future::ready(Ok(Holds::default())))
+    }
+
+    /// Every bucket there is, of whatever sale.
+    fn buckets(&self) -> HostFuture<'_, Vec<BucketRef>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Where calls to the bucket cost least, for a host that has such a place.
     fn home(&self, bucket: &BucketRef) -> Option<tokio::runtime::Handle>;

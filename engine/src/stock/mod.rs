@@ -10,6 +10,7 @@ pub mod embedded;
 mod host;
 pub mod redis;
 mod script;
+mod standing;
 
 pub use call::{BucketCaller, CallError, Silence};
 pub use codec::{
@@ -18,3 +19,4 @@ pub use codec::{
 };
 pub use host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 pub use script::text;
+pub use standing::{Holds, Meta};

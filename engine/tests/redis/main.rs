@@ -9,5 +9,6 @@ mod stampede;
 mod cluster;
 mod drills;
 mod host;
+mod recover;
 mod speed;
 mod standing;

@@ -58,7 +58,10 @@ pub fn order(n: u32) -> Order {
 pub async fn open(host: Arc<dyn StockHost>, no: u16, units: i64) -> BucketCaller {
     let mut caller = BucketCaller::new(host, bucket(no), 1, "00".repeat(16));
     let (from, to) = (UnixMs(0), UnixMs(T0 + 86_400_000));
-    caller.rebuild_begin(from, to).await.expect("begun");
+    caller
+        .rebuild_begin(from, to, b"a sale")
+        .await
+        .expect("begun");
     caller.rebuild_end(0).await.expect("ended");
     let all = [(SkuId::parse("unit").expect("an id"), units)];
     assert!(caller.open("all", &all).await.expect("opened"));

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use floodgate_engine::domain::codec::{decode_order, encode_order};
 use floodgate_engine::domain::order::Order;
 use floodgate_engine::domain::time::UnixMs;
-use floodgate_engine::stock::redis::Meta;
-use floodgate_engine::stock::{HoldRequest, StockHost};
+use floodgate_engine::stock::{HoldRequest, Meta, StockHost};
 
 use super::host::{bucket, connect};
 use super::speed::{open, order};
@@ -38,6 +37,7 @@ async fn every_hold_of_a_bucket_is_its_order() {
         is_building: false,
         ledger: "00".repeat(16),
         seq: 77,
+        sale: bytes::Bytes::from_static(b"a sale"),
     };
     assert_eq!(host.meta(&bucket(0)).await, Ok(Some(meta)));
     let (mut found, mut at) = (BTreeMap::new(), Some(0));

@@ -114,6 +114,7 @@ impl Ground {
             seed: SEED,
             under_way_max: world.setup.under_way_max,
             answer_max: ms(world.setup.answer_ms),
+            takes_over: false,
         };
         let selling = match timeout(ms(PATIENCE_MS), Selling::recover(parts)).await {
             Ok(Ok(selling)) => selling,

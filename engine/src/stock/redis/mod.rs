@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use self::answer::Trouble;
 use self::line::{Call, Line, Settings};
 use self::slots::Slots;
-pub use self::standing::{Holds, Meta};
 use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 use super::script;
+use super::standing::{Holds, Meta};
 use crate::config::{RedisConfig, RedisServer};
 use crate::workers::Workers;
 
@@ -233,6 +233,18 @@ impl StockHost for RedisHost {
     /// It outlives this process.
     fn is_second_copy(&self) -> bool {
         true
+    }
+
+    fn meta<'a>(&'a self, bucket: &'a BucketRef) -> HostFuture<'a, Option<Meta>> {
+        Box::pin(self.read_meta(bucket))
+    }
+
+    fn holds<'a>(&'a self, bucket: &'a BucketRef, at: u64) -> HostFuture<'a, Holds> {
+        Box::pin(self.read_holds(bucket, at))
+    }
+
+    fn buckets(&self) -> HostFuture<'_, Vec<BucketRef>> {
+        Box::pin(self.read_buckets())
     }
 
     /// The worker whose line the bucket's calls take.

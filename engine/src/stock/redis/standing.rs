@@ -1,6 +1,6 @@
-//! What stands in a bucket, read and not changed: for whoever compares it with what the
-//! ledger knows.
+//! What stands in Redis, read and not changed.
 
+use bytes::Bytes;
 use fred::types::Value;
 use fred::util::redis_keyslot;
 
@@ -9,29 +9,12 @@ use super::answer;
 use crate::domain::ids::OrderId;
 use crate::stock::codec::Hold;
 use crate::stock::host::{BucketRef, HostError, Reply};
+use crate::stock::standing::{Holds, Meta};
 
 /// Fields that one look at a bucket's holds goes over, or so.
 const PAGE: &str = "512";
-
-/// What a bucket says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meta {
-    pub epoch: u32,
-    pub n: u64,
-    /// Its rebuild was not finished.
-    pub is_building: bool,
-    /// The ledger that last called it, and how far that was durable by then.
-    pub ledger: String,
-    pub seq: u64,
-}
-
-/// Some of a bucket's holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holds {
-    pub holds: Vec<(OrderId, Hold)>,
-    /// Where to look next; `None`: that was all.
-    pub next: Option<u64>,
-}
+/// Keys that one look for buckets goes over, or so.
+const KEYS: &str = "5000";
 
 fn odd(what: &str) -> HostError {
     HostError::Script(format!("the bucket holds {what}"))
@@ -62,9 +45,10 @@ impl RedisHost {
     }
 
     /// `None`: there is no such bucket.
-    pub async fn meta(&self, bucket: &BucketRef) -> Result<Option<Meta>, HostError> {
+    pub(super) async fn read_meta(&self, bucket: &BucketRef) -> Result<Option<Meta>, HostError> {
         let [meta, ..] = bucket.keys();
-        let fields = ["epoch", "n", "building", "ledger", "seq"].map(Value::from_static_str);
+        let fields =
+            ["epoch", "n", "building", "ledger", "seq", "sale"].map(Value::from_static_str);
         let args = [Value::from(meta)].into_iter().chain(fields).collect();
         let Reply::Array(values) = self.ask(bucket, "HMGET", args).await? else {
             return Err(odd("no fields"));
@@ -72,7 +56,7 @@ impl RedisHost {
         if values.first() == Some(&Reply::Nil) {
             return Ok(None);
         }
-        let [epoch, n, building, ledger, seq] = &values[..] else {
+        let [epoch, n, building, ledger, seq, sale] = &values[..] else {
             return Err(odd("another number of fields than was asked for"));
         };
         let meta = || {
@@ -82,6 +66,12 @@ impl RedisHost {
                 is_building: text(building)? != "0",
                 ledger: text(ledger)?.to_owned(),
                 seq: number(seq)?,
+                sale: match sale {
+                    Reply::Bytes(bytes) => bytes.clone(),
+                    // Of a bucket that an older engine made.
+                    Reply::Nil => Bytes::new(),
+                    Reply::Int(_) | Reply::Array(_) => return None,
+                },
             })
         };
         meta()
@@ -89,9 +79,7 @@ impl RedisHost {
             .ok_or_else(|| odd("a meta of another form"))
     }
 
-    /// From `at`, 0 at first. A hold that is there all the time comes at least once, and
-    /// maybe twice; one that comes or goes meanwhile may or may not.
-    pub async fn holds(&self, bucket: &BucketRef, at: u64) -> Result<Holds, HostError> {
+    pub(super) async fn read_holds(&self, bucket: &BucketRef, at: u64) -> Result<Holds, HostError> {
         let [_, _, holds, ..] = bucket.keys();
         let args = vec![
             Value::from(holds),
@@ -122,5 +110,35 @@ impl RedisHost {
                 .collect::<Result<_, _>>()?,
             next: (next != 0).then_some(next),
         })
+    }
+
+    /// In a cluster each server is asked for its own.
+    pub(super) async fn read_buckets(&self) -> Result<Vec<BucketRef>, HostError> {
+        let map = self.map.load_full();
+        let mut found = Vec::new();
+        for primary in map.primaries.values() {
+            let mut at = "0".to_owned();
+            loop {
+                let args = [at.as_str(), "MATCH", "{fg:*}:meta", "COUNT", KEYS];
+                let args = args.map(|word| Value::from(word.to_owned())).into();
+                let reply = answer::reply(primary.lines[0].ask("SCAN", args).await?)?;
+                let Reply::Array(reply) = reply else {
+                    return Err(odd("no keys"));
+                };
+                let [next, Reply::Array(keys)] = &reply[..] else {
+                    return Err(odd("keys of another form"));
+                };
+                // Whatever else begins like ours is not a bucket.
+                found.extend(keys.iter().filter_map(|k| BucketRef::of_meta_key(text(k)?)));
+                at = text(next).ok_or_else(|| odd("no cursor"))?.to_owned();
+                if at == "0" {
+                    break;
+                }
+            }
+        }
+        // A scan may name a key twice.
+        found.sort_by(|a, b| (&a.sale, a.bucket).cmp(&(&b.sale, b.bucket)));
+        found.dedup();
+        Ok(found)
     }
 }

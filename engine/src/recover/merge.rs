@@ -1,0 +1,199 @@
+//! What several copies say of a sale, brought together.
+//!
+//! Pure. Of each order the highest version wins; of two copies in one version the one
+//! nearer to the ledger is taken, and a difference is told. Units are handed out anew:
+//! each bucket is allotted what its orders hold and its part of what is free.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::domain::allotment::Allotment;
+use crate::domain::ids::{BucketNo, OrderId};
+use crate::domain::order::{Order, OrderEvent, OrderState};
+use crate::domain::sale::Sale;
+use crate::domain::time::UnixMs;
+use crate::sale::{Judge, Setback, facts};
+
+/// Where a copy of an order was found, the most trusted first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Copy {
+    Ledger,
+    Store,
+    Stock,
+}
+
+/// Everything that was found of one sale.
+#[derive(Debug, Default)]
+pub struct Pile {
+    orders: BTreeMap<OrderId, (Order, Copy)>,
+    /// Orders that two copies tell differently in one version.
+    pub differing: Vec<OrderId>,
+}
+
+/// The sale as it goes on.
+#[derive(Debug)]
+pub struct Merged {
+    pub orders: Vec<Order>,
+    pub allotments: Vec<Allotment>,
+    /// What only the stock host held and may not be; it is not sold.
+    pub set_aside: Vec<(Order, Setback)>,
+}
+
+impl Pile {
+    /// Copies are added in the order of their trust.
+    pub fn add(&mut self, order: Order, copy: Copy) {
+        match self.orders.get_mut(&order.id) {
+            None => {
+                self.orders.insert(order.id, (order, copy));
+            }
+            Some((known, _)) if known.version == order.version => {
+                if *known != order {
+                    self.differing.push(order.id);
+                }
+            }
+            Some((known, from)) => {
+                if known.version < order.version {
+                    (*known, *from) = (order, copy);
+                }
+            }
+        }
+    }
+
+    /// An order that waits for its payment, and that a bucket which is whole holds no
+    /// longer, was closed: the hold went after the closing was durable. Returns how many.
+    pub fn close_gone(
+        &mut self,
+        is_whole: impl Fn(BucketNo) -> bool,
+        held: &HashSet<OrderId>,
+        now: UnixMs,
+    ) -> usize {
+        let mut n_closed = 0;
+        for (order, _) in self.orders.values_mut() {
+            let OrderState::PendingPayment { until, .. } = order.state else {
+                continue;
+            };
+            if held.contains(&order.id) || !is_whole(order.id.bucket()) {
+                continue;
+            }
+            let event = if until <= now {
+                OrderEvent::WindowEnded { now }
+            } else {
+                OrderEvent::Cancel
+            };
+            if let Ok(Some((closed, _))) = order.step(event, order.version.epoch(), now) {
+                *order = closed;
+                n_closed += 1;
+            }
+        }
+        n_closed
+    }
+
+    /// An error names the SKU of which more is live, beyond doubt, than was opened.
+    pub fn settle(self, sale: &Sale) -> Result<Merged, String> {
+        let opened: Vec<u64> = sale.skus.iter().map(|sku| u64::from(sku.units)).collect();
+        // Buckets are given their units only below: here each could have all of them.
+        let mut judge = Judge::with_units(sale, &opened);
+        let (doubtful, certain): (Vec<_>, Vec<_>) = self
+            .orders
+            .into_values()
+            .partition(|(_, copy)| *copy == Copy::Stock);
+        let mut live = Live::new(sale, opened);
+        let mut orders = Vec::with_capacity(certain.len() + doubtful.len());
+        for (order, _) in certain {
+            judge.count(&order);
+            live.count(&order);
+            orders.push(order);
+        }
+        live.check()?;
+        let mut set_aside = Vec::new();
+        for (order, _) in doubtful {
+            let fits = if live.fits(&order) {
+                judge.take(&order)
+            } else {
+                Err(Setback::NoUnits)
+            };
+            match fits {
+                Ok(()) => {
+                    live.count(&order);
+                    orders.push(order);
+                }
+                Err(why) => set_aside.push((order, why)),
+            }
+        }
+        orders.sort_by_key(|order| order.id);
+        Ok(Merged {
+            orders,
+            allotments: live.allotments(),
+            set_aside,
+        })
+    }
+}
+
+/// Units of live orders by bucket and SKU.
+struct Live<'a> {
+    sale: &'a Sale,
+    opened: Vec<u64>,
+    by_bucket: Vec<Vec<u64>>,
+}
+
+impl<'a> Live<'a> {
+    fn new(sale: &'a Sale, opened: Vec<u64>) -> Self {
+        let by_bucket = vec![vec![0; sale.skus.len()]; usize::from(sale.buckets)];
+        Self {
+            sale,
+            opened,
+            by_bucket,
+        }
+    }
+
+    fn count(&mut self, order: &Order) {
+        let bucket = self.by_bucket.get_mut(usize::from(order.id.bucket().0));
+        if let Some(bucket) = bucket.filter(|_| order.state.is_live()) {
+            for (sku, n) in facts::units_of(self.sale, order) {
+                bucket[sku] += u64::from(n);
+            }
+        }
+    }
+
+    fn total(&self, sku: usize) -> u64 {
+        self.by_bucket.iter().map(|bucket| bucket[sku]).sum()
+    }
+
+    fn fits(&self, order: &Order) -> bool {
+        let units = facts::units_of(self.sale, order);
+        let fits = |(sku, n): &(usize, u32)| self.total(*sku) + u64::from(*n) <= self.opened[*sku];
+        units.iter().all(fits)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (at, sku) in self.sale.skus.iter().enumerate() {
+            let (live, opened) = (self.total(at), self.opened[at]);
+            if live > opened {
+                let sale = &self.sale.id;
+                return Err(format!(
+                    "sale {sale}: {live} units of {} are live, {opened} were opened",
+                    sku.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn allotments(&self) -> Vec<Allotment> {
+        let buckets = u64::from(self.sale.buckets);
+        (0..self.sale.buckets)
+            .map(|no| {
+                let lines = self.sale.skus.iter().enumerate().map(|(at, sku)| {
+                    let free = self.opened[at] - self.total(at);
+                    let share = free / buckets + u64::from(u64::from(no) < free % buckets);
+                    let units = self.by_bucket[usize::from(no)][at] + share;
+                    // A SKU has at most 2^32 units.
+                    (sku.id.clone(), i64::try_from(units).unwrap_or(i64::MAX))
+                });
+                Allotment {
+                    bucket: BucketNo(no),
+                    lines: lines.filter(|(_, units)| *units > 0).collect(),
+                }
+            })
+            .collect()
+    }
+}

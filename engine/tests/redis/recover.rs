@@ -1,0 +1,202 @@
+//! The ledger's disk is lost, or an older copy is put back: what buyers were told stands
+//! in Redis and in the order store, and comes back from there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::{Engine, open_sale, redis};
+use crate::stampede::{Pace, Stampede};
+
+const SCENARIO: &str = r#"
+attempts = 300000
+users = 300000
+connections = 64
+quantity = 1
+dropAfterMs = 600000
+timeoutMs = 8000
+outageSeconds = 600
+retryShed = true
+
+[mix]
+doubleClickShare = 0.1
+retryOnCutShare = 0.02
+keyReuseShare = 0.01
+cancelShare = 0.0
+againShare = 0.02
+
+[sale]
+id = "lost"
+name = "lost"
+startsIn = 0.0
+endsIn = 3600.0
+payWindowSeconds = 1800
+unitsPerUser = 1
+buckets = 4
+
+[sale.admission]
+rate = 100000
+burst = 100000
+
+[[sale.skus]]
+id = "unit"
+name = "unit"
+priceCent = 100
+currency = "EUR"
+units = 300000
+
+[[phases]]
+kind = "constant"
+rate = 1500.0
+seconds = 300.0
+"#;
+
+/// `floodgate recover` on an engine's folder: what it reports.
+fn recover(folder: &Path) -> Value {
+    let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .arg("recover")
+        .arg("--config")
+        .arg(folder.join("floodgate.toml"))
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .env("RUST_LOG", "warn")
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&done.stdout);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{text}{said}");
+    println!("{text}{said}");
+    serde_json::from_str(&text).expect("a report")
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(done.expect("cp runs").success());
+}
+
+struct Site {
+    folder: tempfile::TempDir,
+    config: String,
+    at: Option<(String, String)>,
+}
+
+impl Site {
+    fn new(server: &redis::Redis) -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            config: open_sale("other", 1, 1, &server.toml()),
+            at: None,
+        }
+    }
+
+    /// On the same ports as before.
+    fn start(&mut self) -> Result<Engine, String> {
+        let any = || ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned());
+        let (http, admin) = self.at.clone().unwrap_or_else(any);
+        let engine = Engine::start_on(&self.folder, &self.config, &http, &admin, "")?;
+        self.at = Some((engine.public.clone(), engine.admin.clone()));
+        Ok(engine)
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.path().join("data/ledger")
+    }
+}
+
+/// A sale under load whose engine is killed; `harm` does to the ledger's folder what is
+/// to be survived. The engine does not sell before it was recovered, and then all is as
+/// the buyers were told.
+fn survives(harm: impl FnOnce(&Site, &Path), refused: &str) {
+    let Some(server) = redis::start() else { return };
+    let mut site = Site::new(&server);
+    let log = site.folder.path().join("engine.log");
+    let pace = Pace {
+        sale: "lost",
+        log: &log,
+    };
+    let engine = site.start().expect("a new engine");
+    let mut buyers = Stampede::start(&engine, site.folder.path(), SCENARIO, &["--seed", "30"]);
+    pace.wait(&engine, &mut buyers, 1_500);
+    // What a backup of a running engine would have: a copy of a moment between two.
+    let older = site.folder.path().join("older");
+    engine.kill();
+    copy(&site.ledger(), &older);
+    let engine = site.start().expect("a restart");
+    pace.wait(&engine, &mut buyers, 2_500);
+    engine.kill();
+    harm(&site, &older);
+
+    let said = site.start().err().expect("it does not sell");
+    assert!(said.contains(refused), "{said}");
+    let report = recover(site.folder.path());
+    assert_eq!(report["recovered"], true, "{report}");
+    for sale in report["sales"].as_array().expect("sales") {
+        assert_eq!(sale["setAside"], serde_json::json!([]), "{report}");
+        assert_eq!(sale["differing"], serde_json::json!([]), "{report}");
+    }
+    assert_eq!(
+        recover(site.folder.path())["recovered"],
+        false,
+        "once is enough"
+    );
+
+    let engine = site.start().expect("recovered");
+    let went_on = engine.admin("POST", "/admin/v1/sales/lost/resume", "");
+    assert_eq!(went_on.status, 200, "{}", went_on.body);
+    pace.wait(&engine, &mut buyers, 1_500);
+    buyers.close_the_doors();
+    let verdict = buyers.verdict();
+    println!("{}", verdict.text);
+    assert_eq!(verdict.line, "audit: pass");
+    assert_eq!(engine.differences(), 0);
+    assert!(engine.stop(), "SIGTERM ends it well");
+}
+
+#[test]
+fn a_ledger_that_is_gone_under_load_comes_back_whole() {
+    let gone = |site: &Site, _: &Path| std::fs::remove_dir_all(site.ledger()).expect("removed");
+    survives(gone, "was filled from ledger");
+}
+
+#[test]
+fn an_older_ledger_put_back_under_load_is_noticed_and_completed() {
+    let older = |site: &Site, older: &Path| {
+        std::fs::remove_dir_all(site.ledger()).expect("removed");
+        copy(older, &site.ledger());
+    };
+    survives(older, "floodgate recover");
+}
+
+const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+
+/// The engine falls between the script and the ledger: the hold that nobody heard of is
+/// an order after the start, and its key finds it.
+#[test]
+fn a_hold_that_the_ledger_never_knew_becomes_an_order() {
+    let Some(server) = redis::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 2, 1, &server.toml());
+    let start = |fail: &str| {
+        Engine::start_on(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", fail).expect("starts")
+    };
+    let engine = start("desk-after-script=panic");
+    assert!(
+        engine
+            .try_buy("ana", "k", ONE)
+            .is_none_or(|a| a.status >= 500)
+    );
+    engine.kill();
+
+    let engine = start("");
+    let strays = engine.admin("GET", "/metrics", "").body;
+    assert!(
+        strays.contains("floodgate_strays_total{outcome=\"adopted\"} 1"),
+        "{strays}"
+    );
+    assert_eq!(engine.remaining("tea"), 1, "its unit is not sold again");
+    let again = engine.buy("ana", "k", ONE);
+    assert_eq!(again.status, 200, "{}", again.body);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(engine.differences(), 0);
+}

@@ -75,6 +75,7 @@ impl Serve {
             admin_listen: flag("--admin-listen", self.admin_listen).or(said.admin_listen),
             data_dir: flag("--data-dir", self.data_dir).or(said.data_dir),
             admin_token: said.admin_token,
+            store_password: said.store_password,
         };
         Config::parse(&file, &text, &overrides).map_err(|e| e.to_string())
     }

@@ -14,12 +14,14 @@ mod patience;
 mod raw;
 mod secret;
 mod shape;
+mod store;
 
 pub use checked::{AuthMode, Config, HttpConfig};
 pub use limits::{BuyerRules, Names, Rate};
 pub use outside::{Given, Overrides};
 pub use patience::Patience;
-pub use secret::AdminToken;
+pub use secret::{AdminToken, Password};
+pub use store::{PostgresConfig, Roots, StoreConfig, Tls};
 
 /// Names who said it (file and key, variable, or flag), the value and what is allowed.
 #[derive(Debug, thiserror::Error)]

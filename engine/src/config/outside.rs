@@ -7,11 +7,17 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{AdminToken, ConfigError, nearest};
+use super::{AdminToken, ConfigError, Password, nearest};
 
 /// Every variable of ours begins with this; what follows is the part that differs.
 const PREFIX: &str = "FLOODGATE_";
-const KNOWN: [&str; 4] = ["HTTP_LISTEN", "ADMIN_LISTEN", "DATA_DIR", "ADMIN_TOKEN"];
+const KNOWN: [&str; 5] = [
+    "HTTP_LISTEN",
+    "ADMIN_LISTEN",
+    "DATA_DIR",
+    "ADMIN_TOKEN",
+    "STORE_PASSWORD",
+];
 
 /// A value and who said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub struct Overrides {
     pub data_dir: Option<Given<PathBuf>>,
     /// Never a flag: every user of the machine sees the flags of a process.
     pub admin_token: Option<Given<AdminToken>>,
+    /// Never a flag either.
+    pub store_password: Option<Given<Password>>,
 }
 
 impl Overrides {
@@ -48,6 +56,10 @@ impl Overrides {
                 "DATA_DIR" => found.data_dir = given("FLOODGATE_DATA_DIR", text()?.into()),
                 "ADMIN_TOKEN" => {
                     found.admin_token = given("FLOODGATE_ADMIN_TOKEN", AdminToken::new(text()?));
+                }
+                "STORE_PASSWORD" => {
+                    found.store_password =
+                        given("FLOODGATE_STORE_PASSWORD", Password::new(text()?));
                 }
                 link if is_service_link(link) => {}
                 unknown => return fail(&name, not_known(unknown)),
@@ -107,6 +119,7 @@ mod tests {
                 found.admin_listen.map(|g| g.by),
                 found.data_dir.map(|g| g.by),
                 found.admin_token.map(|g| g.by),
+                found.store_password.map(|g| g.by),
             ]
             .into_iter()
             .flatten()
@@ -129,7 +142,9 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_print() {
-        let found = read("FLOODGATE_ADMIN_TOKEN", "0123456789abcdef").expect("known");
-        assert!(!format!("{found:?}").contains("0123456789abcdef"));
+        for name in ["FLOODGATE_ADMIN_TOKEN", "FLOODGATE_STORE_PASSWORD"] {
+            let found = read(name, "0123456789abcdef").expect("known");
+            assert!(!format!("{found:?}").contains("0123456789abcdef"));
+        }
     }
 }

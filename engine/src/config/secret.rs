@@ -1,5 +1,5 @@
-//! The admin token: whoever prints a configuration prints `***`, and what is wrong with
-//! a token is said without the token.
+//! Secrets: whoever prints a configuration prints `***`, and what is wrong with a secret
+//! is said without the secret.
 
 /// A secret: it prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,5 +33,34 @@ impl AdminToken {
             ));
         }
         Ok(Self::new(token))
+    }
+}
+
+/// What the order store asks for; it prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The end of the line belongs to the file it came from, spaces may be its own.
+    pub(super) fn check(text: &str) -> Result<Self, String> {
+        let password = text.trim_end_matches(['\r', '\n']);
+        if password.is_empty() || password.contains('\0') {
+            return Err("holds no password".to_owned());
+        }
+        Ok(Self::new(password))
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }

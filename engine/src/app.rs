@@ -26,7 +26,8 @@ use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stream::{
-    Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, retention, witness,
+    self, Letters, Opened, OrderStore, StreamMetrics, StreamWorker, WorkerConfig, retention,
+    witness,
 };
 use crate::workers::Workers;
 
@@ -100,11 +101,7 @@ pub async fn run(
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
     };
-    let store: Arc<dyn OrderStore> = Arc::new(
-        SqliteStore::open(&config.data_dir.join("orders.sqlite"))
-            .map_err(|e| format!("open the order store: {e}"))?,
-    );
-    check_witness(&config, &ledger, &*store)?;
+    let store = open_store(&config, &ledger).await?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = EmbeddedHost::on(Arc::clone(&workers), &EmbeddedConfig::default())?;
 
@@ -154,6 +151,7 @@ pub async fn run(
         Arc::clone(&letters),
         WorkerConfig {
             node: NODE,
+            seed: seed()?,
             ..WorkerConfig::default()
         },
         stream_metrics,
@@ -284,17 +282,30 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
 }
 
 /// Refuses to sell from a ledger that the order store has seen further.
-fn check_witness(config: &Config, ledger: &Ledger, store: &dyn OrderStore) -> Result<(), String> {
-    let mark = store.mark(NODE).map_err(|e| e.to_string())?;
-    let Some(mark) = mark else { return Ok(()) };
-    witness::check(ledger, &mark).map_err(|why| {
-        let folder = config.data_dir.display();
-        format!(
-            "{why}. Selling on would sell units and keys a second time. Put the right ledger \
-             back into {folder}/ledger; or, to go on without what is lost, move \
-             {folder}/orders.sqlite away and keep it for the buyers who were told \"won\""
-        )
+async fn open_store(config: &Config, ledger: &Ledger) -> Result<Arc<dyn OrderStore>, String> {
+    let (kind, data_dir, ledger) = (
+        config.store.clone(),
+        config.data_dir.clone(),
+        ledger.clone(),
+    );
+    // A store may be far away, and whoever asks it waits.
+    tokio::task::spawn_blocking(move || {
+        let Opened { store, set_aside } =
+            stream::open(&kind, &data_dir).map_err(|e| format!("open the order store: {e}"))?;
+        let mark = store.mark(NODE).map_err(|e| e.to_string())?;
+        let Some(mark) = mark else { return Ok(store) };
+        witness::check(&ledger, &mark).map_err(|why| {
+            let folder = data_dir.display();
+            format!(
+                "{why}. Selling on would sell units and keys a second time. Put the right ledger \
+                 back into {folder}/ledger; or, to go on without what is lost, {set_aside} and \
+                 keep it for the buyers who were told \"won\""
+            )
+        })?;
+        Ok(store)
     })
+    .await
+    .map_err(|e| e.to_string())?
 }
 
 fn open_ledger(

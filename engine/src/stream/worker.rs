@@ -35,6 +35,9 @@ pub struct WorkerConfig {
     pub rest_max: Duration,
     /// Between looks at a ledger that has nothing new.
     pub idle_wait: Duration,
+    /// Between looks at a store that is given nothing: it may have been put back to an
+    /// older day.
+    pub look_wait: Duration,
     /// First and longest wait after the store refused; it doubles in between, less a
     /// part by chance.
     pub retry_min: Duration,
@@ -53,6 +56,7 @@ impl Default for WorkerConfig {
             rush_per_second: 2_000,
             rest_max: Duration::from_secs(1),
             idle_wait: Duration::from_millis(20),
+            look_wait: Duration::from_secs(5),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
             seed: 0,
@@ -229,6 +233,8 @@ impl Worker {
         let mut retry = self.config.retry_min;
         let mut mark = None;
         let mut known = false;
+        // When the store last said where it stands, or took something.
+        let mut heard_at = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
             let began = Began::now(&self.ledger);
             let carried = known;
@@ -236,6 +242,9 @@ impl Worker {
                 self.step(&mut mark)
             } else {
                 self.begin().map(|found| {
+                    if mark.is_some() && mark != found {
+                        tracing::info!(?found, "the order store stands elsewhere than last heard");
+                    }
                     mark = found;
                     known = true;
                     1
@@ -250,6 +259,11 @@ impl Worker {
                     if carried {
                         *self.shared.state.lock() = StreamState::Running;
                         retry = self.config.retry_min;
+                    }
+                    if n_carried > 0 {
+                        heard_at = Instant::now();
+                    } else if heard_at.elapsed() >= self.config.look_wait {
+                        known = false;
                     }
                     let rest = pace::rest(n_carried, worked, &self.config);
                     self.calm = rest.is_zero();

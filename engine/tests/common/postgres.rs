@@ -81,7 +81,9 @@ fn run(command: &mut Command) -> Result<String, String> {
 
 fn signal(name: &str, pids: &[u32]) {
     let pids = pids.iter().map(ToString::to_string);
-    let _ = Command::new("kill").arg(name).args(pids).status();
+    // A child may have ended since we looked.
+    let mut kill = Command::new("kill");
+    let _ = kill.arg(name).args(pids).stderr(Stdio::null()).status();
 }
 
 impl Server {

@@ -220,6 +220,7 @@ impl Till {
         let config = WorkerConfig {
             batch_records_max: batch,
             idle_wait: Duration::from_millis(1),
+            look_wait: Duration::from_millis(1),
             retry_min: Duration::from_millis(1),
             retry_max: Duration::from_millis(4),
             ..WorkerConfig::default()

@@ -28,7 +28,7 @@ use crate::stock::StockHost;
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stock::redis::RedisHost;
 use crate::stream::{
-    Letters, OrderStore, SqliteStore, StreamMetrics, StreamWorker, WorkerConfig, retention, witness,
+    self, Letters, OrderStore, StreamMetrics, StreamWorker, WorkerConfig, retention, witness,
 };
 use crate::workers::Workers;
 
@@ -102,8 +102,7 @@ pub async fn run(
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
     };
-    let store = order_store(&config)?;
-    check_witness(&config, &ledger, &*store)?;
+    let store = open_store(&config, &ledger).await?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = stock_host(&config.stock, &workers).await?;
 
@@ -154,6 +153,7 @@ pub async fn run(
         Arc::clone(&letters),
         WorkerConfig {
             node: NODE,
+            seed: seed()?,
             ..WorkerConfig::default()
         },
         stream_metrics,
@@ -277,10 +277,12 @@ pub async fn run(
     Ok(())
 }
 
-pub(crate) fn order_store(config: &Config) -> Result<Arc<dyn OrderStore>, String> {
-    let store = SqliteStore::open(&config.data_dir.join("orders.sqlite"))
-        .map_err(|e| format!("open the order store: {e}"))?;
-    Ok(Arc::new(store))
+pub(crate) async fn order_store(config: &Config) -> Result<Arc<dyn OrderStore>, String> {
+    let (kind, data_dir) = (config.store.clone(), config.data_dir.clone());
+    tokio::task::spawn_blocking(move || stream::open(&kind, &data_dir))
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| format!("open the order store: {e}"))
 }
 
 pub(crate) async fn stock_host(
@@ -304,17 +306,24 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
 }
 
 /// Refuses to sell from a ledger that the order store has seen further.
-fn check_witness(config: &Config, ledger: &Ledger, store: &dyn OrderStore) -> Result<(), String> {
-    let mark = store.mark(NODE).map_err(|e| e.to_string())?;
-    let Some(mark) = mark else { return Ok(()) };
-    witness::check(ledger, &mark).map_err(|why| {
-        let folder = config.data_dir.display();
-        format!(
-            "{why}. Selling on would sell units and keys a second time. Put the right ledger \
-             back into {folder}/ledger; or bring together what the order store and the stock \
-             host know with `floodgate recover`"
-        )
+async fn open_store(config: &Config, ledger: &Ledger) -> Result<Arc<dyn OrderStore>, String> {
+    let (store, ledger) = (order_store(config).await?, ledger.clone());
+    let folder = config.data_dir.display().to_string();
+    // A store may be far away, and whoever asks it waits.
+    tokio::task::spawn_blocking(move || {
+        let mark = store.mark(NODE).map_err(|e| e.to_string())?;
+        let Some(mark) = mark else { return Ok(store) };
+        witness::check(&ledger, &mark).map_err(|why| {
+            format!(
+                "{why}. Selling on would sell units and keys a second time. Put the right ledger \
+                 back into {folder}/ledger; or bring together what the order store and the stock \
+                 host know with `floodgate recover`"
+            )
+        })?;
+        Ok(store)
     })
+    .await
+    .map_err(|e| e.to_string())?
 }
 
 fn open_ledger(

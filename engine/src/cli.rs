@@ -79,6 +79,7 @@ impl Serve {
             data_dir: flag("--data-dir", self.data_dir).or(said.data_dir),
             admin_token: said.admin_token,
             redis_password: said.redis_password,
+            store_password: said.store_password,
         };
         Config::parse(&file, &text, &overrides).map_err(|e| e.to_string())
     }

@@ -10,7 +10,8 @@ use std::num::NonZeroU16;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Everything but connections and table files: RocksDB's logs, manifest, folders and
-/// the files a compaction has in hand, SQLite's three, epoll, listeners, stdio.
+/// the files a compaction has in hand, SQLite's three or two
+/// lines to a database, epoll, listeners, stdio.
 const FIXED: u64 = 128;
 /// An eighth of the limit is the ledger's, within these.
 const LEDGER_FILES_MIN: u64 = 128;

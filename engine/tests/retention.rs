@@ -1,6 +1,8 @@
 //! Records go, orders stay: what the store has is trimmed, and a store that is
 //! older than what is kept gets everything all the same.
 
+#[macro_use]
+mod places;
 mod till;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use floodgate_ledger::{ChainHash, Seq};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use places::Fresh;
 use till::{Between, Stream, T0, Till, life, ordered};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -63,9 +66,8 @@ fn carry(till: &Till, store: &Arc<dyn OrderStore>) {
 
 const LATER: u64 = T0 + 2 * 3_600_000;
 
-#[test]
-fn what_the_store_has_goes_once_it_is_old_and_the_stream_goes_on() {
-    let till = Till::new();
+fn what_the_store_has_goes_once_it_is_old_and_the_stream_goes_on(fresh: Fresh) {
+    let till = Till::new(fresh);
     till.sell(&orders(0..20));
     let store = till.store();
     carry(&till, &store);
@@ -91,9 +93,8 @@ fn what_the_store_has_goes_once_it_is_old_and_the_stream_goes_on() {
     assert_eq!(till.tables()["order_events"].len(), 30);
 }
 
-#[test]
-fn a_mark_at_the_floor_with_another_history_is_noticed() {
-    let till = Till::new();
+fn a_mark_at_the_floor_with_another_history_is_noticed(fresh: Fresh) {
+    let till = Till::new(fresh);
     till.sell(&orders(0..5));
     let mut mark = till.tip();
     look(&till, Some(5), LATER);
@@ -140,9 +141,8 @@ fn assert_refilled(till: &Till, n_events: usize) {
     assert_eq!(tables["orders"].iter().filter(closed).count(), 3);
 }
 
-#[test]
-fn a_store_older_than_what_is_kept_is_refilled() {
-    let till = Till::new();
+fn a_store_older_than_what_is_kept_is_refilled(fresh: Fresh) {
+    let till = Till::new(fresh);
     let store = store_left_behind(&till);
     carry(&till, &store);
     // It had seen three of the orders twice by the end.
@@ -153,11 +153,10 @@ fn a_store_older_than_what_is_kept_is_refilled() {
     assert_eq!(till.tables()["orders"].len(), 44);
 }
 
-#[test]
-fn an_empty_store_is_refilled() {
-    let till = Till::new();
+fn an_empty_store_is_refilled(fresh: Fresh) {
+    let till = Till::new(fresh);
     store_left_behind(&till);
-    till.meddle(
+    till.place.meddle(
         "DELETE FROM orders; DELETE FROM order_items; DELETE FROM order_events;
          DELETE FROM outbox; DELETE FROM stream_marks;",
     );
@@ -165,10 +164,26 @@ fn an_empty_store_is_refilled() {
     assert_refilled(&till, 42);
 }
 
-#[test]
-fn a_refill_cut_off_anywhere_is_done_again() {
+/// The same under a stream that runs, believes that it is even, and is given nothing.
+fn a_store_that_is_erased_under_a_running_stream_is_refilled(fresh: Fresh) {
+    let till = Till::new(fresh);
+    let store = store_left_behind(&till);
+    let stream = till.start(store, 7);
+    stream.until_even(&till);
+    assert_refilled(&till, 45);
+    till.place.meddle(
+        "DELETE FROM orders; DELETE FROM order_items; DELETE FROM order_events;
+         DELETE FROM outbox; DELETE FROM stream_marks;",
+    );
+    stream.until("filled again", |_| till.tables()["stream_marks"].len() == 1);
+    stream.until_even(&till);
+    stream.stop();
+    assert_refilled(&till, 42);
+}
+
+fn a_refill_cut_off_anywhere_is_done_again(fresh: Fresh) {
     for nth in 1..=7 {
-        let till = Till::new();
+        let till = Till::new(fresh);
         let store = store_left_behind(&till);
         let away = || StoreError::Away("cut off".into());
         let between = Between::new(Arc::clone(&store), move |call, put| {
@@ -185,19 +200,16 @@ fn a_refill_cut_off_anywhere_is_done_again() {
     }
 }
 
-#[test]
-fn an_order_that_the_store_refuses_in_a_refill_becomes_a_dead_letter() {
-    let till = Till::new();
+fn an_order_that_the_store_refuses_in_a_refill_becomes_a_dead_letter(fresh: Fresh) {
+    let till = Till::new(fresh);
     let store = store_left_behind(&till);
-    till.meddle(
-        "CREATE TRIGGER no BEFORE INSERT ON orders WHEN NEW.user_id = 'buyer-20'
-         BEGIN SELECT RAISE(ABORT, 'not this one'); END;",
-    );
+    let place = &till.place;
+    place.refuse("NEW.user_id = 'buyer-20'", "not this one");
     let stream = till.start(Arc::clone(&store), 7);
     stream.until_even(&till);
     assert_eq!(stream.letters.count(), 1);
     assert_eq!(till.tables()["orders"].len(), 41);
-    till.meddle("DROP TRIGGER no;");
+    place.accept_all();
     let letter = stream.letters.page(0, 9).expect("reads")[0].seq;
     stream.letters.replay(letter).expect("replays");
     stream.stop();
@@ -205,9 +217,8 @@ fn an_order_that_the_store_refuses_in_a_refill_becomes_a_dead_letter() {
 }
 
 /// The gauge is the age of the first record that the store lacks.
-#[test]
-fn the_lag_in_seconds_is_the_age_of_what_waits() {
-    let mut till = Till::new();
+fn the_lag_in_seconds_is_the_age_of_what_waits(fresh: Fresh) {
+    let mut till = Till::new(fresh);
     till.now = T0 + 10_000;
     till.sell(&orders(0..14));
     let away = || StoreError::Away("gone".into());
@@ -234,3 +245,14 @@ fn lag(stream: &Stream, seconds: f64) {
     }
     panic!("{last} seconds instead of {seconds}");
 }
+
+every_case!(
+    what_the_store_has_goes_once_it_is_old_and_the_stream_goes_on,
+    a_mark_at_the_floor_with_another_history_is_noticed,
+    a_store_older_than_what_is_kept_is_refilled,
+    an_empty_store_is_refilled,
+    a_store_that_is_erased_under_a_running_stream_is_refilled,
+    a_refill_cut_off_anywhere_is_done_again,
+    an_order_that_the_store_refuses_in_a_refill_becomes_a_dead_letter,
+    the_lag_in_seconds_is_the_age_of_what_waits,
+);

@@ -12,6 +12,10 @@ mod ready;
 mod stock;
 mod stream;
 
+/// The servers that the engine's tests start.
+#[path = "../../../engine/tests/common/postgres.rs"]
+mod postgres;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +45,7 @@ impl Sizes {
         ledger_run: Duration::from_millis(500),
         ledger_idle_appends: 500,
         admissions: 1_000_000,
-        stream_orders: 20_000,
+        stream_orders: 50_000,
     };
 
     /// For tests: the answers are checked, the times mean nothing.
@@ -69,6 +73,7 @@ pub fn in_process(sizes: &Sizes, out: &Path) -> Result<Figures, String> {
     figures.extend(ledger::by_batch(sizes.ledger_run, out)?);
     figures.extend(admission::decisions(sizes.admissions)?);
     figures.extend(stream::to_sqlite(sizes.stream_orders, out)?);
+    figures.extend(stream::to_postgres(sizes.stream_orders, out)?);
     Ok(figures)
 }
 
@@ -115,6 +120,7 @@ mod tests {
             "stock_us_per_order_64",
             "ledger_records_per_s_1024",
             "stream_sqlite_rps",
+            "stream_postgres_rps",
         ] {
             assert!(names.contains(&name), "{names:?}");
         }

@@ -1,4 +1,4 @@
-//! How many orders a second does the stream bring into SQLite when nobody buys?
+//! How many orders a second does the stream bring into a store when nobody buys?
 //!
 //! The engine's own worker on a ledger that is full already, so it never yields.
 
@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use floodgate_engine::config::{Config, Overrides, StoreConfig};
 use floodgate_engine::domain::ids::SaleId;
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    Letters, OrderStore, SqliteStore, StreamMetrics, StreamState, StreamWorker, WorkerConfig,
+    Letters, OrderStore, StreamMetrics, StreamState, StreamWorker, WorkerConfig, open,
 };
 use floodgate_ledger::{Ledger, LedgerConfig};
 
+use super::postgres::{self, Server};
 use super::{Figures, orders};
 use crate::engine::scratch;
 use crate::shoot;
@@ -32,11 +34,30 @@ impl Clock for Stopped {
 
 pub fn to_sqlite(n: u32, out: &Path) -> Result<Figures, String> {
     let folder = scratch(out)?;
-    let ledger = LedgerConfig::new(folder.path().join("ledger"));
+    let rate = rate(&StoreConfig::Sqlite, n, folder.path())?;
+    Ok(vec![("stream_sqlite_rps".into(), rate)])
+}
+
+/// On a server of its own, as PostgreSQL comes: it waits for its disk. Without one
+/// there is no figure.
+pub fn to_postgres(n: u32, out: &Path) -> Result<Figures, String> {
+    if postgres::programs().is_none() {
+        eprintln!("parts: PostgreSQL is not installed (apt-get install postgresql), left out");
+        return Ok(Vec::new());
+    }
+    let server = Server::with(&[], &[])?;
+    let table = server.store(&server.database());
+    let config = Config::parse("the benchmark", &table, &Overrides::default());
+    let config = config.map_err(|e| e.to_string())?.store;
+    let rate = rate(&config, n, scratch(out)?.path())?;
+    Ok(vec![("stream_postgres_rps".into(), rate)])
+}
+
+fn rate(config: &StoreConfig, n: u32, folder: &Path) -> Result<f64, String> {
+    let ledger = LedgerConfig::new(folder.join("ledger"));
     let ledger = Ledger::open(ledger).map_err(|e| e.to_string())?;
     shoot::run(orders::fill(&ledger, n))??;
-    let store = SqliteStore::open(&folder.path().join("orders.sqlite"));
-    let store: Arc<dyn OrderStore> = Arc::new(store.map_err(|e| e.to_string())?);
+    let store = open(config, folder).map_err(|e| e.to_string())?;
     let metrics =
         StreamMetrics::register(&prometheus::Registry::new()).map_err(|e| e.to_string())?;
 
@@ -68,7 +89,7 @@ pub fn to_sqlite(n: u32, out: &Path) -> Result<Figures, String> {
     let rate = f64::from(n) / started.elapsed().as_secs_f64();
     worker.stop();
     check(&*store, &orders::sale(), n)?;
-    Ok(vec![("stream_sqlite_rps".into(), rate)])
+    Ok(rate)
 }
 
 fn check(store: &dyn OrderStore, sale: &SaleId, n: u32) -> Result<(), String> {
@@ -79,6 +100,6 @@ fn check(store: &dyn OrderStore, sale: &SaleId, n: u32) -> Result<(), String> {
     if arrived == u64::from(n) {
         Ok(())
     } else {
-        Err(format!("{arrived} of {n} orders arrived in SQLite"))
+        Err(format!("{arrived} of {n} orders arrived in the store"))
     }
 }

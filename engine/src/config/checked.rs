@@ -8,7 +8,8 @@ use super::limits::{self, BuyerRules};
 use super::patience::{self, Patience};
 use super::raw::{self, RawConfig};
 use super::stock::{self, StockConfig};
-use super::{AdminToken, ConfigError, Given, Overrides, folder, listen, origin};
+use super::store::{self, StoreConfig};
+use super::{AdminToken, ConfigError, Given, Overrides, Password, folder, listen, origin};
 use crate::domain::ip::IpSet;
 use crate::domain::sale::{RawSale, Sale};
 
@@ -22,6 +23,7 @@ pub struct Config {
     pub low_water_bytes: u64,
     /// Records that the order store has go when they are older.
     pub retention: Duration,
+    pub store: StoreConfig,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
     pub answer_max: Duration,
@@ -163,6 +165,8 @@ impl Checker<'_> {
         }
         let seconds = |n: u32| Duration::from_secs(u64::from(n));
         let sales = self.sales(&raw.sales)?;
+        let store = store::check(&raw.store, self.store_password(&raw, over)?)
+            .or_else(|(key, problem)| self.fail(format!("store.{key}"), problem))?;
         let per_ip = raw.http.connections_per_ip_max as usize;
         Ok(Config {
             http: HttpConfig {
@@ -183,6 +187,7 @@ impl Checker<'_> {
             queue_records_max: queue as usize,
             low_water_bytes: u64::from(raw.ledger.low_water_mb) << 20,
             retention: seconds(raw.ledger.retention_hours * 3_600),
+            store,
             under_way_max: raw.limits.under_way_max,
             answer_max: Duration::from_millis(u64::from(raw.limits.answer_ms)),
             reconcile_every: seconds(raw.limits.reconcile_seconds),
@@ -268,6 +273,31 @@ impl Checker<'_> {
         }
     }
 
+    fn store_password(
+        &self,
+        raw: &RawConfig,
+        over: &Overrides,
+    ) -> Result<Option<Password>, ConfigError> {
+        let key = "store.password_file";
+        let (source, password) = match (&over.store_password, &raw.store.password_file) {
+            (Some(given), _) if !store::takes_password(&raw.store) => {
+                let problem = "nobody asks for a password: store.kind is \"sqlite\"";
+                return self.blame(Source::Outside(given.by), problem);
+            }
+            (Some(given), _) => (Source::Outside(given.by), given.value.reveal().to_owned()),
+            (None, Some(path)) => (Source::File(key), self.read(key, path)?),
+            (None, None) => return Ok(None),
+        };
+        let password = Password::check(&password);
+        password
+            .or_else(|problem| self.blame(source, problem))
+            .map(Some)
+    }
+
+    fn read(&self, key: &str, path: &str) -> Result<String, ConfigError> {
+        std::fs::read_to_string(path).or_else(|e| self.fail(key, format!("read {path:?}: {e}")))
+    }
+
     fn admin_token(
         &self,
         raw: &RawConfig,
@@ -276,11 +306,7 @@ impl Checker<'_> {
         let key = "http.admin_token_file";
         let (source, token) = match (&over.admin_token, &raw.http.admin_token_file) {
             (Some(given), _) => (Source::Outside(given.by), given.value.reveal().to_owned()),
-            (None, Some(path)) => (
-                Source::File(key),
-                std::fs::read_to_string(path)
-                    .or_else(|e| self.fail(key, format!("read {path:?}: {e}")))?,
-            ),
+            (None, Some(path)) => (Source::File(key), self.read(key, path)?),
             (None, None) => return Ok(None),
         };
         match AdminToken::check(&token) {

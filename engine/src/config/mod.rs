@@ -15,6 +15,7 @@ mod raw;
 mod secret;
 mod shape;
 mod stock;
+mod store;
 
 pub use checked::{AuthMode, Config, HttpConfig};
 pub use limits::{BuyerRules, Names, Rate};
@@ -22,6 +23,7 @@ pub use outside::{Given, Overrides};
 pub use patience::Patience;
 pub use secret::{AdminToken, Password};
 pub use stock::{RedisConfig, RedisLimits, RedisServer, RedisTls, StockConfig};
+pub use store::{PostgresConfig, Roots, StoreConfig, Tls};
 
 /// Names who said it (file and key, variable, or flag), the value and what is allowed.
 #[derive(Debug, thiserror::Error)]

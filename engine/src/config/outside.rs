@@ -11,12 +11,13 @@ use super::{AdminToken, ConfigError, Password, nearest};
 
 /// Every variable of ours begins with this; what follows is the part that differs.
 const PREFIX: &str = "FLOODGATE_";
-const KNOWN: [&str; 5] = [
+const KNOWN: [&str; 6] = [
     "HTTP_LISTEN",
     "ADMIN_LISTEN",
     "DATA_DIR",
     "ADMIN_TOKEN",
     "REDIS_PASSWORD",
+    "STORE_PASSWORD",
 ];
 
 /// A value and who said it.
@@ -35,6 +36,8 @@ pub struct Overrides {
     /// Never a flag: every user of the machine sees the flags of a process.
     pub admin_token: Option<Given<AdminToken>>,
     pub redis_password: Option<Given<Password>>,
+    /// Never a flag either.
+    pub store_password: Option<Given<Password>>,
 }
 
 impl Overrides {
@@ -59,6 +62,10 @@ impl Overrides {
                 "REDIS_PASSWORD" => {
                     let password = Password::check(&text()?).or_else(|e| fail(&name, e))?;
                     found.redis_password = given("FLOODGATE_REDIS_PASSWORD", password);
+                }
+                "STORE_PASSWORD" => {
+                    let password = Password::check(&text()?).or_else(|e| fail(&name, e))?;
+                    found.store_password = given("FLOODGATE_STORE_PASSWORD", password);
                 }
                 link if is_service_link(link) => {}
                 unknown => return fail(&name, not_known(unknown)),
@@ -119,6 +126,7 @@ mod tests {
                 found.data_dir.map(|g| g.by),
                 found.admin_token.map(|g| g.by),
                 found.redis_password.map(|g| g.by),
+                found.store_password.map(|g| g.by),
             ]
             .into_iter()
             .flatten()
@@ -141,7 +149,11 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_print() {
-        for name in ["FLOODGATE_ADMIN_TOKEN", "FLOODGATE_REDIS_PASSWORD"] {
+        for name in [
+            "FLOODGATE_ADMIN_TOKEN",
+            "FLOODGATE_REDIS_PASSWORD",
+            "FLOODGATE_STORE_PASSWORD",
+        ] {
             let found = read(name, "0123456789abcdef").expect("known");
             assert!(!format!("{found:?}").contains("0123456789abcdef"));
         }

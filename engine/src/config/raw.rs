@@ -16,6 +16,7 @@ pub struct RawConfig {
     pub auth: RawAuth,
     pub data: RawData,
     pub ledger: RawLedger,
+    pub store: RawStore,
     pub limits: RawLimits,
     pub stock: RawStock,
     pub sales: Vec<RawSale>,
@@ -113,6 +114,22 @@ impl Default for RawLedger {
             retention_hours: 24,
         }
     }
+}
+
+/// None: not said, and so the default of its kind.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawStore {
+    pub kind: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub database: Option<String>,
+    pub user: Option<String>,
+    pub password_file: Option<String>,
+    pub sslmode: Option<String>,
+    pub ca_file: Option<String>,
+    pub connect_ms: Option<u32>,
+    pub statement_ms: Option<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

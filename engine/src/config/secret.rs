@@ -49,9 +49,9 @@ impl Password {
         &self.0
     }
 
-    /// White space around it belongs to the file it came from.
+    /// The end of the line belongs to the file it came from, spaces may be its own.
     pub(super) fn check(text: &str) -> Result<Self, String> {
-        let password = text.trim();
+        let password = text.trim_end_matches(['\r', '\n']);
         if password.is_empty() || password.contains(char::is_control) {
             return Err(
                 "the password is empty, or holds a line break or another control character"

@@ -65,6 +65,21 @@ const FILE: &[Key] = &[
         ]),
     ),
     (
+        "store",
+        Table(&[
+            ("kind", Text),
+            ("host", Text),
+            ("port", Number(1..=65_535)),
+            ("database", Text),
+            ("user", Text),
+            ("password_file", Text),
+            ("sslmode", Text),
+            ("ca_file", Text),
+            ("connect_ms", Number(100..=60_000)),
+            ("statement_ms", Number(100..=600_000)),
+        ]),
+    ),
+    (
         "limits",
         Table(&[
             ("under_way_max", Number(1..=1_000_000)),
@@ -320,7 +335,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 14);
+        assert_eq!(all.len(), 15);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::admin::{Admin, no_sale};
 use super::call::Call;
+use super::letters;
 use super::respond::{Code, Problem, Reply};
 use super::wire::AuditOrderOut;
 use crate::domain::ids::OrderId;
@@ -93,7 +94,7 @@ impl Admin {
                 })
                 .await
                 .map_err(|e| internal(e.to_string()))?
-                .map_err(|e| internal(e.to_string()))?;
+                .map_err(|e| letters::problem(e.into()))?;
                 Ok(Reply::json(
                     StatusCode::OK,
                     &Page {

@@ -45,7 +45,7 @@ struct RefusedOut {
     why: String,
 }
 
-fn problem(error: LetterError) -> Problem {
+pub(super) fn problem(error: LetterError) -> Problem {
     match error {
         LetterError::Store(StoreError::Away(_)) | LetterError::Busy => {
             Problem::new(Code::NotReady, error.to_string())

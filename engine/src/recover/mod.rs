@@ -15,6 +15,7 @@ use std::sync::Arc;
 use floodgate_ledger::{Group, Ledger, LedgerConfig, OpenError};
 use prometheus::Registry;
 use serde::Serialize;
+use tokio::task::block_in_place;
 
 use self::merge::{Copy, Merged, Pile};
 use crate::admission::{AdmissionMetrics, Limits};
@@ -77,10 +78,10 @@ struct Old {
 type Stood = BTreeMap<BucketNo, Meta>;
 
 pub async fn recover(config: &Config) -> Result<Report, String> {
-    let store = app::order_store(config)?;
+    let store = app::order_store(config).await?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = app::stock_host(&config.stock, &workers).await?;
-    let mark = store.mark(app::NODE).map_err(|e| e.to_string())?;
+    let mark = block_in_place(|| store.mark(app::NODE)).map_err(|e| e.to_string())?;
     let stood = look(&*host).await?;
     let folder = config.data_dir.join("ledger");
 
@@ -137,7 +138,7 @@ pub async fn recover(config: &Config) -> Result<Report, String> {
         report.sales.push(known.bring(record, &ledger).await?);
     }
     let genesis = Mark::genesis(&ledger);
-    match store.put(app::NODE, &Batch::default(), mark.as_ref(), &genesis) {
+    match block_in_place(|| store.put(app::NODE, &Batch::default(), mark.as_ref(), &genesis)) {
         Ok(Put::Advanced) => {}
         Ok(Put::MarkMoved(_)) => return Err("another engine writes to the order store".into()),
         Err(error) => return Err(error.to_string()),
@@ -294,7 +295,7 @@ impl Known<'_> {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<crate::domain::order::Order>, String> {
-        let page = self.store.orders_page(app::NODE, sale, after, limit);
+        let page = block_in_place(|| self.store.orders_page(app::NODE, sale, after, limit));
         let page = page.map_err(|e| e.to_string())?;
         Ok(page.orders.into_iter().map(|stored| stored.order).collect())
     }

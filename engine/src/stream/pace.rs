@@ -30,6 +30,13 @@ pub(super) fn rest(n_carried: usize, worked: Worked, config: &WorkerConfig) -> D
     }
 }
 
+/// The wait after the store refused, of `longest` at most: half of it for certain and
+/// half by `chance` (0 to 1), so that engines that lost one database do not come back
+/// to it in step.
+pub(super) fn retry_wait(longest: Duration, chance: f64) -> Duration {
+    longest / 2 + (longest / 2).mul_f64(chance.clamp(0.0, 1.0))
+}
+
 fn is_rush(worked: Worked, per_second: u32) -> bool {
     let came = u128::from(worked.n_new) * Duration::from_secs(1).as_nanos();
     came > u128::from(per_second) * worked.took.as_nanos()
@@ -62,6 +69,13 @@ mod tests {
     #[test]
     fn no_rest_is_longer_than_the_longest() {
         assert_eq!(rest_ms(4_000, 1_000, 320_000), 1_000);
+    }
+
+    #[test]
+    fn a_retry_comes_by_chance_in_the_second_half_of_its_wait() {
+        let longest = Duration::from_secs(5);
+        let wait = |chance| retry_wait(longest, chance).as_millis();
+        assert_eq!([wait(0.0), wait(0.5), wait(1.0)], [2_500, 3_750, 5_000]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Ledger records to rows: pure.
 
 use floodgate_ledger::{Kind, Record};
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::codec::{CodecError, decode_order};
-use crate::domain::order::{Order, OrderState};
+use crate::domain::order::{Item, Order, OrderState};
 
 /// The kind of order records in the ledger.
 pub(super) const ORDER: Kind = Kind(1);
@@ -72,33 +72,76 @@ fn outbox(order: &Order) -> OutboxRow {
     bytes.copy_from_slice(&digest[..16]);
     let id = Uuid::new_v8(bytes);
     let event = event(order.state);
-    let items: Vec<_> = order
-        .items
-        .iter()
-        .map(|i| json!({"skuId": i.sku.as_str(), "quantity": i.quantity, "priceCent": i.price.0}))
-        .collect();
-    let payload = json!({
-        "eventId": id.to_string(),
-        "eventType": event,
-        "bizKey": order.id.to_string(),
-        "occurredAt": order.updated_at.rfc3339(),
-        "traceId": order.id.to_string(),
-        "payload": {
-            "orderId": order.id.to_string(),
-            "saleId": order.sale.as_str(),
-            "userId": order.user.as_str(),
-            "status": order.state.name(),
-            "version": order.version.0.to_string(),
-            "items": items,
-            "payAmountCent": order.pay_amount().0,
-            "currency": order.currency.as_str(),
-            "createdAt": order.created_at.rfc3339(),
-            "payDeadlineAt": order.pay_deadline.rfc3339(),
+    let order_id = order.id.to_string();
+    let message = Message {
+        biz_key: &order_id,
+        event_id: &id.to_string(),
+        event_type: event,
+        occurred_at: order.updated_at.rfc3339(),
+        payload: Told {
+            created_at: order.created_at.rfc3339(),
+            currency: order.currency.as_str(),
+            items: order.items.iter().map(ToldItem::of).collect(),
+            order_id: &order_id,
+            pay_amount_cent: order.pay_amount().0,
+            pay_deadline_at: order.pay_deadline.rfc3339(),
+            sale_id: order.sale.as_str(),
+            status: order.state.name(),
+            user_id: order.user.as_str(),
+            version: order.version.0.to_string(),
         },
-    });
+        trace_id: &order_id,
+    };
     OutboxRow {
         id,
         event,
-        payload: payload.to_string(),
+        payload: serde_json::to_string(&message).expect("texts and numbers are JSON"),
+    }
+}
+
+/// What a message says. Its fields stand in the order of their names: the same event
+/// is the same text, whichever version of the engine tells it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message<'a> {
+    biz_key: &'a str,
+    event_id: &'a str,
+    event_type: &'static str,
+    occurred_at: String,
+    payload: Told<'a>,
+    trace_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    created_at: String,
+    currency: &'a str,
+    items: Vec<ToldItem<'a>>,
+    order_id: &'a str,
+    pay_amount_cent: u64,
+    pay_deadline_at: String,
+    sale_id: &'a str,
+    status: &'static str,
+    user_id: &'a str,
+    /// A 64-bit number as text: JSON readers lose digits of such numbers.
+    version: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldItem<'a> {
+    price_cent: u64,
+    quantity: u32,
+    sku_id: &'a str,
+}
+
+impl<'a> ToldItem<'a> {
+    fn of(item: &'a Item) -> Self {
+        Self {
+            price_cent: item.price.0,
+            quantity: item.quantity,
+            sku_id: item.sku.as_str(),
+        }
     }
 }

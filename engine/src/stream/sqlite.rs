@@ -13,7 +13,6 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::row::OrderRow;
 use super::store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
-use crate::domain::codec::decode_order;
 use crate::domain::ids::{OrderId, SaleId};
 
 /// In order; the position is the schema version it leads to.
@@ -280,30 +279,12 @@ impl OrderStore for SqliteStore {
                 .map_err(away)?;
             while let Some(row) = rows.next().map_err(away)? {
                 let snapshot: Vec<u8> = row.get(0).map_err(away)?;
-                let order =
-                    decode_order(&snapshot).map_err(|e| StoreError::Damaged(e.to_string()))?;
-                // The columns are what others read: they must say the same.
-                let (version, status): (i64, String) =
-                    (row.get(1).map_err(away)?, row.get(2).map_err(away)?);
-                if version.cast_unsigned() != order.version.0 || status != order.state.name() {
-                    return Err(StoreError::Damaged(format!(
-                        "columns and snapshot of order {} differ",
-                        order.id
-                    )));
-                }
-                let n_events: i64 = row.get(3).map_err(away)?;
-                orders.push(StoredOrder {
-                    order,
-                    n_events: n_events.cast_unsigned(),
-                });
+                let status: String = row.get(2).map_err(away)?;
+                let (version, n_events) = (row.get(1).map_err(away)?, row.get(3).map_err(away)?);
+                orders.push(StoredOrder::read(&snapshot, version, &status, n_events)?);
             }
         }
-        let next = if orders.len() == limit {
-            orders.last().map(|o| o.order.id)
-        } else {
-            None
-        };
-        Ok(StoredPage { orders, next, mark })
+        Ok(StoredPage::of(orders, limit, mark))
     }
 
     fn stock_counts(

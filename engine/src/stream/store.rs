@@ -1,14 +1,15 @@
 //! The seam: "put these rows with this mark".
 //!
-//! Methods block: SQLite does, and the worker and the admin API call them from
-//! threads that may. One transaction carries rows and mark, so the mark never
-//! says more than the rows hold.
+//! Methods block: SQLite does, and a server is waited for. The worker and the admin
+//! API call them from threads that may; an async task may not. One transaction
+//! carries rows and mark, so the mark never says more than the rows hold.
 
 use std::collections::BTreeSet;
 
 use floodgate_ledger::{ChainHash, Ledger, LedgerId, Seq};
 
 use super::row::OrderRow;
+use crate::domain::codec::decode_order;
 use crate::domain::ids::{OrderId, SaleId};
 use crate::domain::order::Order;
 
@@ -84,12 +85,44 @@ pub struct StoredOrder {
     pub n_events: u64,
 }
 
+impl StoredOrder {
+    /// From a row. The columns are what others read: they must say what the order says.
+    pub(super) fn read(
+        snapshot: &[u8],
+        version: i64,
+        status: &str,
+        n_events: i64,
+    ) -> Result<Self, StoreError> {
+        let order = decode_order(snapshot).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        if version.cast_unsigned() != order.version.0 || status != order.state.name() {
+            let why = format!("columns and snapshot of order {} differ", order.id);
+            return Err(StoreError::Damaged(why));
+        }
+        Ok(Self {
+            order,
+            n_events: n_events.cast_unsigned(),
+        })
+    }
+}
+
 /// A page and the mark it was read at, from one transaction.
 #[derive(Debug)]
 pub struct StoredPage {
     pub orders: Vec<StoredOrder>,
     pub next: Option<OrderId>,
     pub mark: Option<Mark>,
+}
+
+impl StoredPage {
+    /// A full page may have a next one.
+    pub(super) fn of(orders: Vec<StoredOrder>, limit: usize, mark: Option<Mark>) -> Self {
+        let next = orders.last().filter(|_| orders.len() == limit);
+        Self {
+            next: next.map(|o| o.order.id),
+            orders,
+            mark,
+        }
+    }
 }
 
 /// Units of one SKU in live orders.

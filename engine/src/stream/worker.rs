@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use floodgate_ledger::{Ledger, ReadError, Seq};
+use fastrand::Rng;
+use floodgate_ledger::{Ledger, Seq};
 use parking_lot::{Condvar, Mutex};
 
 use super::aside::Aside;
 use super::lag::Lag;
 use super::letters::{LetterError, Letters};
+use super::load::{self, Load, Loaded};
 use super::metrics::StreamMetrics;
 use super::pace::{self, Worked};
 use super::refill::{Refill, Refilled};
-use super::row::rows_of;
-use super::store::{Batch, Mark, OrderStore, Put, StoreError};
+use super::store::{Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
 
 #[derive(Debug, Clone)]
@@ -34,9 +35,15 @@ pub struct WorkerConfig {
     pub rest_max: Duration,
     /// Between looks at a ledger that has nothing new.
     pub idle_wait: Duration,
-    /// First and longest wait after the store refused.
+    /// Between looks at a store that is given nothing: it may have been put back to an
+    /// older day.
+    pub look_wait: Duration,
+    /// First and longest wait after the store refused; it doubles in between, less a
+    /// part by chance.
     pub retry_min: Duration,
     pub retry_max: Duration,
+    /// Of that chance.
+    pub seed: u64,
 }
 
 impl Default for WorkerConfig {
@@ -49,8 +56,10 @@ impl Default for WorkerConfig {
             rush_per_second: 2_000,
             rest_max: Duration::from_secs(1),
             idle_wait: Duration::from_millis(20),
+            look_wait: Duration::from_secs(5),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
+            seed: 0,
         }
     }
 }
@@ -114,7 +123,10 @@ impl StreamWorker {
             ledger,
             store,
             aside,
+            chance: Rng::with_seed(config.seed),
             config,
+            calm: false,
+            ahead: None,
             lag: Lag::new(lagging, metrics.clone()),
             metrics,
             shared: Arc::clone(&shared),
@@ -180,6 +192,11 @@ struct Worker {
     metrics: StreamMetrics,
     shared: Arc<Shared>,
     lag: Lag,
+    chance: Rng,
+    /// Nobody bought during the last batch.
+    calm: bool,
+    /// What follows the last batch, if it was read already.
+    ahead: Option<Load>,
 }
 
 /// Why the worker cannot go on by itself.
@@ -216,6 +233,8 @@ impl Worker {
         let mut retry = self.config.retry_min;
         let mut mark = None;
         let mut known = false;
+        // When the store last said where it stands, or took something.
+        let mut heard_at = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
             let began = Began::now(&self.ledger);
             let carried = known;
@@ -223,6 +242,9 @@ impl Worker {
                 self.step(&mut mark)
             } else {
                 self.begin().map(|found| {
+                    if mark.is_some() && mark != found {
+                        tracing::info!(?found, "the order store stands elsewhere than last heard");
+                    }
                     mark = found;
                     known = true;
                     1
@@ -238,8 +260,14 @@ impl Worker {
                         *self.shared.state.lock() = StreamState::Running;
                         retry = self.config.retry_min;
                     }
-                    self.shared
-                        .sleep(pace::rest(n_carried, worked, &self.config));
+                    if n_carried > 0 {
+                        heard_at = Instant::now();
+                    } else if heard_at.elapsed() >= self.config.look_wait {
+                        known = false;
+                    }
+                    let rest = pace::rest(n_carried, worked, &self.config);
+                    self.calm = rest.is_zero();
+                    self.shared.sleep(rest);
                 }
                 Err(Halt::Away(why)) => {
                     self.metrics.errors.inc();
@@ -247,7 +275,8 @@ impl Worker {
                     *self.shared.state.lock() = StreamState::Waiting(why);
                     // What the store has is unknown now: ask it.
                     known = false;
-                    self.shared.sleep(retry);
+                    let wait = pace::retry_wait(retry, self.chance.f64());
+                    self.shared.sleep(wait);
                     retry = (retry * 2).min(self.config.retry_max);
                 }
                 Err(Halt::Stop(why)) => {
@@ -281,32 +310,27 @@ impl Worker {
     /// One batch; returns how many records it carried.
     fn step(&mut self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
         let from = first_after(mark.as_ref());
-        if from > self.ledger.tip().seq {
-            return Ok(0);
-        }
-        let records = match self.ledger.tail(
-            from,
-            self.config.batch_records_max,
-            self.config.batch_bytes_max,
-        ) {
-            Err(ReadError::Trimmed { .. }) => return self.refill(mark),
-            found => found.map_err(|e| Halt::Stop(e.to_string()))?,
+        let ahead = self.ahead.take().filter(|load| load.from == from);
+        let Load {
+            batch,
+            to,
+            n_records,
+            ..
+        } = match ahead {
+            Some(load) => load,
+            None => match load::load(&self.ledger, &self.config, from)? {
+                Loaded::Some(load) => load,
+                Loaded::Nothing => return Ok(0),
+                Loaded::Trimmed => return self.refill(mark),
+            },
         };
-        let Some(last) = records.last() else {
-            return Ok(0);
+        let put = || self.store.put(self.config.node, &batch, mark.as_ref(), &to);
+        let (asked, ahead) = if self.calm {
+            load::meanwhile((&self.ledger, &self.config), to.seq, put)
+        } else {
+            (put(), None)
         };
-        let to = Mark {
-            ledger: self.ledger.id(),
-            seq: last.seq,
-            hash: last.hash,
-        };
-        let mut batch = Batch::default();
-        for record in &records {
-            let row =
-                rows_of(record).map_err(|e| Halt::Stop(format!("record {}: {e}", record.seq.0)))?;
-            batch.orders.extend(row);
-        }
-        let asked = self.store.put(self.config.node, &batch, mark.as_ref(), &to);
+        self.ahead = ahead;
         let put = match asked {
             Ok(Put::Advanced) => {
                 self.aside.taken(&batch, from.0, &to)?;
@@ -324,7 +348,7 @@ impl Worker {
             Put::Advanced => *mark = Some(to),
             Put::MarkMoved(actual) => self.follow(mark, actual)?,
         }
-        Ok(records.len())
+        Ok(n_records)
     }
 
     /// Somebody else moved the mark: goes on from there, if it is of this ledger.

@@ -1,4 +1,4 @@
-//! A ledger with orders in it, a SQLite store beside it, and the stream between.
+//! A ledger with orders in it, an order store beside it, and the stream between.
 
 #![allow(dead_code)] // Each test file uses its own part of this.
 #![allow(
@@ -6,8 +6,8 @@
     reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,10 +21,12 @@ use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Item, Items, Order, OrderEvent, OrderState, Version};
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    Batch, Letters, Mark, OrderStore, Put, SqliteStore, StockCount, StoreError, StoredPage,
-    StreamMetrics, StreamState, StreamWorker, WorkerConfig, rows_of,
+    Batch, Letters, Mark, OrderStore, Put, StockCount, StoreError, StoredPage, StreamMetrics,
+    StreamState, StreamWorker, WorkerConfig, rows_of,
 };
 use floodgate_ledger::{Draft, Group, Kind, Ledger, LedgerConfig, Seq};
+
+use crate::places::{Fresh, Place, Tables};
 
 pub const T0: u64 = 1_794_355_200_000;
 
@@ -102,10 +104,11 @@ impl Clock for ClockAt {
     }
 }
 
-pub type Tables = BTreeMap<String, Vec<String>>;
-
 pub struct Till {
     folder: tempfile::TempDir,
+    fresh: Fresh,
+    /// Where the store lives.
+    pub place: Box<dyn Place>,
     pub ledger: Ledger,
     /// What the clock says from the next start on.
     pub now: u64,
@@ -129,11 +132,13 @@ fn append(ledger: &Ledger, orders: &[Order]) {
 }
 
 impl Till {
-    pub fn new() -> Self {
+    pub fn new(fresh: Fresh) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ledger = open_ledger(folder.path());
         let till = Self {
             folder,
+            fresh,
+            place: fresh(),
             ledger,
             now: T0,
         };
@@ -143,17 +148,10 @@ impl Till {
 
     /// As after a restart: the same folder, another run.
     pub fn reopen(self) -> Self {
-        let Self {
-            folder,
-            ledger,
-            now,
-        } = self;
-        ledger.close();
-        let ledger = open_ledger(folder.path());
+        self.ledger.close();
         Self {
-            folder,
-            ledger,
-            now,
+            ledger: open_ledger(self.folder.path()),
+            ..self
         }
     }
 
@@ -178,36 +176,25 @@ impl Till {
         }
     }
 
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("orders.db")
-    }
-
     pub fn store(&self) -> Arc<dyn OrderStore> {
-        Arc::new(SqliteStore::open(&self.file()).unwrap())
-    }
-
-    pub fn meddle(&self, sql: &str) {
-        let db = rusqlite::Connection::open(self.file()).unwrap();
-        db.execute_batch(sql).unwrap();
+        self.place.open().unwrap()
     }
 
     pub fn tables(&self) -> Tables {
-        tables(&self.file())
+        self.place.tables()
     }
 
     /// The tables of a store that takes everything in one go.
     pub fn whole(&self) -> Tables {
-        let file = self.folder.path().join("calm.db");
-        let _ = std::fs::remove_file(&file);
         let records = self.ledger.tail(Seq(1), usize::MAX, usize::MAX).unwrap();
         let batch = Batch {
             orders: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
             ..Batch::default()
         };
-        let calm = SqliteStore::open(&file).unwrap();
-        calm.put(0, &batch, None, &self.tip()).unwrap();
-        drop(calm);
-        tables(&file)
+        let calm = (self.fresh)();
+        let put = calm.open().unwrap().put(0, &batch, None, &self.tip());
+        assert_eq!(put.unwrap(), Put::Advanced);
+        calm.tables()
     }
 
     pub fn tip(&self) -> Mark {
@@ -233,6 +220,7 @@ impl Till {
         let config = WorkerConfig {
             batch_records_max: batch,
             idle_wait: Duration::from_millis(1),
+            look_wait: Duration::from_millis(1),
             retry_min: Duration::from_millis(1),
             retry_max: Duration::from_millis(4),
             ..WorkerConfig::default()
@@ -257,33 +245,6 @@ impl Till {
 
 fn metrics() -> StreamMetrics {
     StreamMetrics::register(&prometheus::Registry::new()).unwrap()
-}
-
-fn tables(file: &Path) -> Tables {
-    let names = [
-        "orders",
-        "order_items",
-        "order_events",
-        "outbox",
-        "stream_marks",
-    ];
-    let db = rusqlite::Connection::open(file).unwrap();
-    let rows = |name: &str| -> Vec<String> {
-        let mut select = db.prepare(&format!("SELECT * FROM {name}")).unwrap();
-        let n = select.column_count();
-        let mut rows: Vec<String> = select
-            .query_map([], |row| {
-                (0..n)
-                    .map(|i| row.get(i))
-                    .collect::<Result<Vec<rusqlite::types::Value>, _>>()
-            })
-            .unwrap()
-            .map(|row| format!("{:?}", row.unwrap()))
-            .collect();
-        rows.sort();
-        rows
-    };
-    names.map(|name| (name.to_owned(), rows(name))).into()
 }
 
 pub struct Stream {

@@ -1,0 +1,250 @@
+//! The order store in PostgreSQL, or in what speaks its protocol.
+//!
+//! One line writes and one reads, so that audits do not hold up the stream. A batch
+//! is two flights there and back: move the mark, which also settles who writes, then
+//! all rows as arrays together with the commit. How durable a commit is, is the
+//! server's to say: rows and mark are lost together or not at all.
+
+mod columns;
+mod line;
+mod migrate;
+mod sql;
+mod tls;
+mod verdict;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use floodgate_ledger::{ChainHash, LedgerId, Seq};
+use parking_lot::Mutex;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use self::columns::{Columns, Params};
+use self::line::{Line, Link, Role, Trouble};
+use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK};
+use super::store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
+use crate::config::PostgresConfig;
+use crate::domain::ids::{OrderId, SaleId};
+
+/// A count reads every order of a sale; so long may it take.
+const COUNT_MAX: Duration = Duration::from_secs(600);
+
+pub struct PostgresStore {
+    writer: Mutex<Line>,
+    reader: Mutex<Line>,
+    /// For any question but a count.
+    answer_max: Duration,
+}
+
+impl PostgresStore {
+    /// Reaches the database and brings its schema up to date.
+    pub fn open(config: &PostgresConfig) -> Result<Self, StoreError> {
+        let line = |role, limit| {
+            let line = Line::new(config, role, limit).map_err(StoreError::Away)?;
+            Ok::<_, StoreError>(Mutex::new(line))
+        };
+        let store = Self {
+            writer: line(Role::Writer, config.statement_max)?,
+            reader: line(Role::Reader, COUNT_MAX)?,
+            answer_max: config.statement_max,
+        };
+        store.ask(&store.writer, store.answer_max, async |_| Ok(()))?;
+        Ok(store)
+    }
+
+    /// Whoever stands in line waits as long as for an answer, and no longer.
+    fn ask<T>(
+        &self,
+        line: &Mutex<Line>,
+        answer_max: Duration,
+        question: impl AsyncFn(&Link) -> Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
+        match line.try_lock_for(answer_max) {
+            Some(mut line) => line.ask(answer_max, question),
+            None => Err(StoreError::Away("others ask it all the time".to_owned())),
+        }
+    }
+}
+
+async fn put(
+    link: &Link,
+    node: u16,
+    columns: &Columns<'_>,
+    from: Option<&Mark>,
+    to: &Mark,
+) -> Result<Put, Trouble> {
+    let (client, sql) = (&link.client, &link.sql);
+    let (begun, moved) = tokio::join!(
+        biased;
+        client.batch_execute(BEGIN),
+        move_mark(link, node, from, to)
+    );
+    begun?;
+    if moved? == 0 {
+        let actual = read_mark(link, node).await?;
+        client.batch_execute(ROLLBACK).await?;
+        return Ok(Put::MarkMoved(actual));
+    }
+    let (orders, items) = (columns.orders.params(), columns.items.params());
+    let (events, messages) = (columns.events.params(), columns.events.messages());
+    // After a refusal the commit rolls back, and says nothing: the refusal does.
+    let (orders, items, events, outbox, done) = tokio::join!(
+        biased;
+        client.execute(&sql.orders, &orders),
+        client.execute(&sql.items, &items),
+        client.execute(&sql.events, &events),
+        client.execute(&sql.outbox, &messages),
+        client.batch_execute(COMMIT),
+    );
+    for written in [orders, items, events, outbox] {
+        written?;
+    }
+    done?;
+    Ok(Put::Advanced)
+}
+
+/// Says how many rows it moved: one or none.
+async fn move_mark(
+    link: &Link,
+    node: u16,
+    from: Option<&Mark>,
+    to: &Mark,
+) -> Result<u64, tokio_postgres::Error> {
+    let (client, sql) = (&link.client, &link.sql);
+    let (node, seq) = (i64::from(node), to.seq.0.cast_signed());
+    let (ledger, hash) = (to.ledger.0.as_slice(), to.hash.0.as_slice());
+    match from {
+        None => {
+            client
+                .execute(&sql.first_mark, &[&node, &ledger, &seq, &hash])
+                .await
+        }
+        Some(was) => {
+            let was_seq = was.seq.0.cast_signed();
+            let (was_ledger, was_hash) = (was.ledger.0.as_slice(), was.hash.0.as_slice());
+            let params: Params<'_, 7> = [
+                &node,
+                &ledger,
+                &seq,
+                &hash,
+                &was_ledger,
+                &was_seq,
+                &was_hash,
+            ];
+            client.execute(&sql.move_mark, &params).await
+        }
+    }
+}
+
+async fn read_mark(link: &Link, node: u16) -> Result<Option<Mark>, Trouble> {
+    let node = i64::from(node);
+    let row = link.client.query_opt(&link.sql.mark, &[&node]).await?;
+    row.as_ref().map(mark_of).transpose()
+}
+
+fn mark_of(row: &Row) -> Result<Mark, Trouble> {
+    let damaged = |_| StoreError::Damaged("a mark of another length".to_owned());
+    let (ledger, hash): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(2)?);
+    Ok(Mark {
+        ledger: LedgerId(ledger.try_into().map_err(damaged)?),
+        seq: Seq(row.try_get::<_, i64>(1)?.cast_unsigned()),
+        hash: ChainHash(hash.try_into().map_err(damaged)?),
+    })
+}
+
+/// Rows and the mark they stand at, in one flight and from one moment.
+async fn look(
+    link: &Link,
+    node: u16,
+    rows: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+) -> Result<(Vec<Row>, Option<Mark>), Trouble> {
+    let client = &link.client;
+    let (begun, mark, rows, done) = tokio::join!(
+        biased;
+        client.batch_execute(BEGIN_LOOK),
+        read_mark(link, node),
+        rows,
+        client.batch_execute(COMMIT),
+    );
+    begun?;
+    let (mark, rows) = (mark?, rows?);
+    done?;
+    Ok((rows, mark))
+}
+
+impl OrderStore for PostgresStore {
+    /// On the writer: it is never asked for long.
+    fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
+        self.ask(&self.writer, self.answer_max, async |link| {
+            read_mark(link, node).await
+        })
+    }
+
+    fn put(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+    ) -> Result<Put, StoreError> {
+        let columns = Columns::of(batch);
+        self.ask(&self.writer, self.answer_max, async |link| {
+            put(link, node, &columns, from, to).await
+        })
+    }
+
+    fn orders_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<StoredPage, StoreError> {
+        let after = after.map_or(Uuid::nil(), |id| Uuid::from_bytes(*id.as_bytes()));
+        let n = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(&self.reader, self.answer_max, async |link| {
+            let sale = sale.as_str();
+            let params: Params<'_, 3> = [&sale, &after, &n];
+            let rows = link.client.query(&link.sql.page, &params);
+            let (rows, mark) = look(link, node, rows).await?;
+            let mut orders = Vec::with_capacity(rows.len());
+            for row in &rows {
+                orders.push(StoredOrder::read(
+                    row.try_get(0)?,
+                    row.try_get(1)?,
+                    row.try_get(2)?,
+                    row.try_get(3)?,
+                )?);
+            }
+            Ok(StoredPage::of(orders, limit, mark))
+        })
+    }
+
+    fn stock_counts(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        without: &BTreeSet<OrderId>,
+    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
+        let without: Vec<Uuid> = without
+            .iter()
+            .map(|id| Uuid::from_bytes(*id.as_bytes()))
+            .collect();
+        self.ask(&self.reader, COUNT_MAX, async |link| {
+            let sale = sale.as_str();
+            let params: Params<'_, 2> = [&sale, &without];
+            let rows = link.client.query(&link.sql.counts, &params);
+            let (rows, mark) = look(link, node, rows).await?;
+            let mut counts = Vec::with_capacity(rows.len());
+            for row in &rows {
+                counts.push(StockCount {
+                    sku: row.try_get(0)?,
+                    held: row.try_get::<_, i64>(1)?.cast_unsigned(),
+                    sold: row.try_get::<_, i64>(2)?.cast_unsigned(),
+                });
+            }
+            Ok((counts, mark))
+        })
+    }
+}

@@ -309,7 +309,7 @@ fn a_commit_whose_answer_is_lost_stands_and_is_not_done_twice() {
         &format!("port = {}", server.port),
         &format!("port = {}", proxy.port),
     );
-    let store = open(&store_config(&through), "".as_ref()).unwrap().store;
+    let store = open(&store_config(&through), "".as_ref()).unwrap();
     assert_eq!(put(&*store, 0, 1).unwrap(), Put::Advanced);
     proxy.cut.store(true, Ordering::SeqCst);
     // It asks again by itself, and hears that the mark stands where it would have put it.
@@ -351,7 +351,7 @@ fn a_line_is_as_private_as_the_configuration_says() {
         let table = table.replace("\"disable\"", &format!("\"{mode}\""));
         let table = format!("{table}host = \"{host}\"\n{more}");
         let store = open(&store_config(&table), "".as_ref()).map_err(|e| e.to_string())?;
-        put(&*store.store, 0, 1).map_err(|e| e.to_string())?;
+        put(&*store, 0, 1).map_err(|e| e.to_string())?;
         let sql = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)
                    WHERE a.application_name = 'floodgate' AND a.datname = current_database() AND s.ssl";
         Ok::<_, String>(server.sql(&database, sql).trim().to_owned())

@@ -58,6 +58,16 @@ impl Admin {
             );
         }
         for live in self.selling.sales().values() {
+            let (silent, all) = (live.n_silent(), usize::from(live.sale().buckets));
+            if silent > 0 {
+                // Where some buckets sell, buyers should come.
+                ready &= silent < all;
+                lines.push(format!(
+                    "sale {}: the stock of {silent} of {all} buckets does not answer, and their \
+                     buyers are told to come again",
+                    live.sale().id
+                ));
+            }
             if live.is_broken() {
                 ready = false;
                 lines.push(format!(

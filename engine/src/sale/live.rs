@@ -40,7 +40,7 @@ pub struct LiveSale {
     pub(super) gate: Gate,
     pub(super) desks: Vec<mpsc::Sender<Command>>,
     /// Of each bucket.
-    silences: Vec<Silence>,
+    pub(super) silences: Vec<Silence>,
     paused: AtomicBool,
     ended: AtomicBool,
     /// A promise could not be kept: selling stops until it can be.
@@ -153,6 +153,11 @@ impl LiveSale {
     pub(super) fn is_silent(&self, bucket: BucketNo) -> bool {
         let silence = self.silences.get(usize::from(bucket.0));
         silence.is_some_and(Silence::is_now)
+    }
+
+    /// Buckets whose stock does not answer.
+    pub fn n_silent(&self) -> usize {
+        self.silences.iter().filter(|s| s.is_now()).count()
     }
 
     pub(super) fn desk(&self, bucket: BucketNo) -> Option<&mpsc::Sender<Command>> {

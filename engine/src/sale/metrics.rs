@@ -1,6 +1,8 @@
 //! What the selling path moves. Handles are resolved once.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
 
 use super::answer::{Answer, Refusal};
 use super::windows::Windows;
@@ -20,6 +22,7 @@ pub struct SaleMetrics {
     /// Where the gauge beside it comes from.
     pub windows: Windows,
     release_lag: Gauge,
+    pub silent: IntGaugeVec,
     pub rebuilds: IntCounterVec,
     pub reserve_errors: IntCounterVec,
     pub shed: IntCounterVec,
@@ -58,6 +61,13 @@ impl SaleMetrics {
         let release_lag = Gauge::new(
             "floodgate_release_lag_seconds",
             "Since the end of the pay window that should have been closed first; 0 when none is due",
+        )?;
+        let silent = IntGaugeVec::new(
+            Opts::new(
+                "floodgate_silent_buckets",
+                "Buckets whose stock host has not answered for a while",
+            ),
+            &["sale"],
         )?;
         let rebuilds = IntCounterVec::new(
             Opts::new(
@@ -101,6 +111,7 @@ impl SaleMetrics {
         registry.register(Box::new(stages.clone()))?;
         registry.register(Box::new(batch.clone()))?;
         registry.register(Box::new(release_lag.clone()))?;
+        registry.register(Box::new(silent.clone()))?;
         registry.register(Box::new(rebuilds.clone()))?;
         registry.register(Box::new(shed.clone()))?;
         registry.register(Box::new(strays.clone()))?;
@@ -126,6 +137,7 @@ impl SaleMetrics {
             admit_seconds: stage("admit"),
             windows: Windows::default(),
             release_lag,
+            silent,
             rebuilds,
             reserve_errors,
             shed,

@@ -261,6 +261,10 @@ impl Selling {
     pub fn refresh_metrics(&self) {
         let now = self.tools.clock.now();
         self.tools.metrics.show_release_lag(now);
+        for (id, live) in self.sales.load().iter() {
+            let silent = self.tools.metrics.silent.with_label_values(&[id.as_str()]);
+            silent.set(i64::try_from(live.n_silent()).unwrap_or(i64::MAX));
+        }
     }
 
     /// While it is so no new order begins in any sale; everything else goes on.
@@ -683,16 +687,22 @@ impl Selling {
     /// Each bucket's counters and the ledger's facts, at one place in its call order.
     pub async fn audit(&self, live: &LiveSale) -> Vec<BucketAudit> {
         let mut audits = Vec::new();
-        for (bucket, desk) in (0..).zip(&live.desks) {
-            // It would keep the others waiting, and is missed as it is.
-            if live.is_silent(BucketNo(bucket)) {
-                continue;
-            }
+        for (desk, silence) in live.desks.iter().zip(&live.silences) {
             let (reply, answer) = oneshot::channel();
-            if desk.send(Command::Audit { reply }).await.is_ok()
-                && let Ok(audit) = answer.await
-            {
-                audits.push(audit);
+            let audit = async {
+                desk.send(Command::Audit { reply }).await.ok()?;
+                answer.await.ok()
+            };
+            // A bucket that stays silent would keep all others from being looked at.
+            let mut silence = silence.clone();
+            let patience = async {
+                silence.begins().await;
+                tokio::time::sleep(self.answer_max).await;
+            };
+            tokio::select! {
+                biased;
+                audit = audit => audits.extend(audit),
+                () = patience => {}
             }
         }
         audits

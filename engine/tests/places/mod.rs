@@ -83,7 +83,7 @@ impl SqlitePlace {
 
 impl Place for SqlitePlace {
     fn open(&self) -> Result<Arc<dyn OrderStore>, StoreError> {
-        Ok(open(&StoreConfig::Sqlite, self.folder.path())?.store)
+        open(&StoreConfig::Sqlite, self.folder.path())
     }
 
     fn tables(&self) -> Tables {
@@ -168,7 +168,7 @@ pub fn store_config(toml: &str) -> StoreConfig {
 impl Place for PostgresPlace {
     fn open(&self) -> Result<Arc<dyn OrderStore>, StoreError> {
         let config = store_config(&self.server.store(&self.database));
-        Ok(open(&config, "nowhere".as_ref())?.store)
+        open(&config, "nowhere".as_ref())
     }
 
     fn tables(&self) -> Tables {

@@ -209,6 +209,9 @@ fn a_sale_goes_on_in_the_other_buckets_and_nothing_is_lost_in_the_one_that_waits
     // Whoever comes later is told at once, and nothing is set aside for them.
     let later = engine.buy(&buyer(waiting[0], 1), "k", ONE);
     assert_eq!(later.code(), (503, "NOT_READY"), "{later:?}");
+    let ready = engine.admin("GET", "/readyz?verbose", "");
+    assert_eq!(ready.status, 200, "the others sell: {}", ready.body);
+    assert!(ready.body.contains("does not answer"), "{}", ready.body);
     for n in 0..20 {
         for no in &others {
             let sold = engine.buy(&buyer(*no, n), "k", ONE);
@@ -227,5 +230,45 @@ fn a_sale_goes_on_in_the_other_buckets_and_nothing_is_lost_in_the_one_that_waits
     assert_eq!(engine.buy(&held_up, "k", ONE).json, order.json);
     let sold = 20 * others.len() as u64 + 1;
     assert_eq!(engine.remaining("tea"), 12_000 - sold);
+    assert_eq!(engine.differences(), 0);
+}
+
+#[test]
+fn units_that_stand_at_a_silent_server_are_not_called_sold_out() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let stock = cluster.0[0].toml() + "cluster = true\ncall_ms = 200\n";
+    let limits = format!("buckets = {BUCKETS}\n[limits]\nanswer_ms = 2000\n{stock}");
+    let folder = tempfile::tempdir().expect("a folder");
+    // Fewer than a bucket should start with: all of them stand in one.
+    let engine = Engine::start(&folder, &open_sale("tea", 5, 1, &limits));
+    let owners: Vec<usize> = (0..BUCKETS).map(|no| cluster.owner(no)).collect();
+    let has_units = |no: &u16| {
+        let [_, stock, ..] = bucket(*no).keys();
+        let server = &cluster.0[owners[usize::from(*no)]];
+        server.text(&["HGET", &stock, "a:unit"]) != "0"
+    };
+    let full = (0..BUCKETS).find(has_units).expect("a bucket with units");
+    let at = owners[usize::from(full)];
+    let home = (0..BUCKETS).find(|no| owners[usize::from(*no)] != at);
+    let buyers: Vec<String> = (0..6)
+        .map(|n| buyer(home.expect("another server"), n))
+        .collect();
+    cluster.0[at].freeze();
+    for buyer in &buyers {
+        let answer = engine.buy(buyer, "k", ONE);
+        assert_eq!(answer.code(), (503, "NOT_READY"), "{answer:?}");
+    }
+    cluster.0[at].thaw();
+    let last = buyers.iter().map(|buyer| {
+        loop {
+            let answer = engine.buy(buyer, "k", ONE);
+            if answer.status != 503 {
+                break answer.status;
+            }
+        }
+    });
+    assert_eq!(last.collect::<Vec<_>>(), [201, 201, 201, 201, 201, 422]);
     assert_eq!(engine.differences(), 0);
 }

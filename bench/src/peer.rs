@@ -5,7 +5,7 @@
 //! not. Both servers are ordinary children on free ports of 127.0.0.1, their
 //! files lie in a temporary folder, and they are stopped by their ids.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -98,32 +98,109 @@ pub struct Peer {
     pub url: String,
     // Dropped in this order: nobody is left to ask a Redis that is gone.
     _nginx: Process,
-    _redis: Process,
+    _redis: Redis,
     _folder: TempDir,
 }
+
+/// Whether there is a Redis to measure with.
+pub fn has_redis() -> bool {
+    program("redis-server").is_some()
+}
+
+/// A Redis that keeps everything in memory and nothing on a disk.
+pub struct Redis {
+    pub port: u16,
+    line: TcpStream,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Redis {
+    pub fn start() -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|e| format!("make a folder: {e}"))?;
+        let [port, _] = free_ports()?;
+        let binary = program("redis-server").ok_or("redis-server is not installed")?;
+        let mut process = Process::start(
+            Command::new(binary)
+                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .args(["--port", &port.to_string(), "--dir"])
+                .arg(folder.path()),
+        )?;
+        let line = wait_for(&mut process, port)
+            .map_err(|why| format!("redis-server on port {port}: {why}"))?;
+        line.set_read_timeout(Some(START_MAX))
+            .map_err(|e| format!("redis-server on port {port}: {e}"))?;
+        Ok(Self {
+            port,
+            line,
+            _process: process,
+            _folder: folder,
+        })
+    }
+
+    /// One command on a line of its own; the number or the text it answers.
+    fn ask(&mut self, command: &str) -> std::io::Result<String> {
+        write!(self.line, "{command}\r\n")?;
+        let mut read = BufReader::new(&self.line);
+        let mut head = String::new();
+        read.read_line(&mut head)?;
+        let head = head.trim_end();
+        match head.split_at_checked(1) {
+            Some((":" | "+", value)) => Ok(value.to_owned()),
+            Some(("$", length)) => {
+                let length: usize = length.parse().map_err(std::io::Error::other)?;
+                let mut text = vec![0; length + 2];
+                read.read_exact(&mut text)?;
+                Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+            }
+            _ => Err(std::io::Error::other(format!("it said {head:?}"))),
+        }
+    }
+
+    /// Time in scripts so far for each order that buckets of the sale `bench` hold, in
+    /// microseconds, as `INFO commandstats` counts it.
+    pub fn us_per_order(&mut self) -> Result<f64, String> {
+        let text = |e: std::io::Error| format!("ask Redis: {e}");
+        let stats = self.ask("INFO commandstats").map_err(text)?;
+        let spent = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("cmdstat_evalsha:"))
+            .and_then(|line| line.split(',').find_map(|part| part.strip_prefix("usec=")))
+            .and_then(|usec| usec.parse::<f64>().ok())
+            .ok_or("INFO commandstats names no evalsha")?;
+        let mut orders = 0.0;
+        for bucket in 0..BUCKETS_MAX {
+            let held = self.ask(&format!("HLEN {{fg:bench:{bucket}}}:holds"));
+            let held: f64 = held
+                .map_err(text)?
+                .parse()
+                .map_err(|e| format!("HLEN: {e}"))?;
+            // Each hash that is there has one field that is no order.
+            orders += (held - 1.0).max(0.0);
+        }
+        Ok(spent / orders)
+    }
+}
+
+/// More than the sale under test has.
+const BUCKETS_MAX: u16 = 64;
 
 impl Peer {
     /// With `units` units to sell.
     pub fn start(units: u32) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|e| format!("make a folder: {e}"))?;
         let path = folder.path();
-        let [port, redis_port] = free_ports()?;
-        let redis_server = program("redis-server").ok_or("redis-server is not installed")?;
-        let mut redis = Process::start(
-            Command::new(redis_server)
-                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(["--port", &redis_port.to_string(), "--dir"])
-                .arg(path),
-        )?;
-        let mut line = wait_for(&mut redis, redis_port)
-            .map_err(|why| format!("redis-server on port {redis_port}: {why}"))?;
-        stock(&mut line, units).map_err(|e| format!("put stock into Redis: {e}"))?;
+        let [port, _] = free_ports()?;
+        let mut redis = Redis::start()?;
+        redis
+            .ask(&format!("HSET stock:bench unit {units}"))
+            .map_err(|e| format!("put stock into Redis: {e}"))?;
 
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let conf = NGINX_CONF
             .replace("{folder}", &path.to_string_lossy())
             .replace("{workers}", &workers.to_string())
-            .replace("{redis_port}", &redis_port.to_string())
+            .replace("{redis_port}", &redis.port.to_string())
             .replace("{port}", &port.to_string());
         for (name, text) in [
             ("nginx.conf", conf.as_str()),
@@ -179,18 +256,5 @@ fn wait_for(process: &mut Process, port: u16) -> Result<TcpStream, String> {
             Err(error) if Instant::now() >= until => return Err(error.to_string()),
             Err(_) => sleep(Duration::from_millis(10)),
         }
-    }
-}
-
-fn stock(redis: &mut TcpStream, units: u32) -> std::io::Result<()> {
-    redis.set_read_timeout(Some(START_MAX))?;
-    write!(redis, "HSET stock:bench unit {units}\r\n")?;
-    let mut reply = [0; 4];
-    redis.read_exact(&mut reply)?;
-    if &reply == b":1\r\n" {
-        Ok(())
-    } else {
-        let text = String::from_utf8_lossy(&reply).into_owned();
-        Err(std::io::Error::other(format!("it said {text:?}")))
     }
 }

@@ -1,14 +1,14 @@
 //! How near does a durable win come to a bare hyper echo, and to the peer?
 //!
-//! Round by round, with one generator: (a) the echo, (b) wins, each fsynced,
-//! (d) sold-out answers, (e) wins of the peer, which are not on any disk. A
-//! ratio takes both of its figures from the same round.
+//! Round by round, with one generator: (a) the echo, (b) wins, each fsynced, (c) the
+//! same with the stock in Redis, (d) sold-out answers, (e) wins of the peer, which are
+//! not on any disk. A ratio takes both of its figures from the same round.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::engine::Server;
-use crate::peer::{self, Peer};
+use crate::peer::{self, Peer, Redis};
 use crate::report::Report;
 use crate::shoot::{Shot, rps};
 
@@ -26,6 +26,10 @@ pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Re
             "{PEER}: left out, not installed: {}",
             missing.join(" ")
         ));
+    }
+    let with_redis = peer::has_redis();
+    if !with_redis {
+        report.note("wins_redis_rps: left out, not installed: redis-server".into());
     }
     for round in 1..=rounds {
         let echo = {
@@ -50,6 +54,13 @@ pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Re
         let mut line = format!(
             "round {round} of {rounds}: echo {ceiling:.0}/s, wins {wins:.0}/s, sold out {sold_out:.0}/s"
         );
+        if with_redis {
+            let (wins, us) = on_redis(shot, out)?;
+            line += &format!(", wins on Redis {wins:.0}/s");
+            report.push("wins_redis_rps", wins);
+            report.push("wins_redis_over_ceiling", wins / ceiling);
+            report.push("redis_us_per_order", us);
+        }
         if with_peer {
             let peer = Peer::start(UNITS).and_then(|p| rps(shot, &p.url, "/v1/orders", 201));
             match peer {
@@ -70,4 +81,17 @@ pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Re
         eprintln!("{line}");
     }
     Ok(())
+}
+
+/// Wins a second with the stock in Redis, and Redis' own time for one.
+fn on_redis(shot: Shot, out: &Path) -> Result<(f64, f64), String> {
+    let mut redis = Redis::start()?;
+    let stock = format!(
+        "[stock]\nhost = \"redis\"\n[stock.redis]\nurls = [\"redis://127.0.0.1:{}\"]\n",
+        redis.port
+    );
+    let selling = Server::engine_with(out, UNITS, &stock)?;
+    let wins = rps(shot, selling.public(), "/v1/orders", 201)?;
+    drop(selling);
+    Ok((wins, redis.us_per_order()?))
 }

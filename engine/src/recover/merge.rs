@@ -197,3 +197,6 @@ impl<'a> Live<'a> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

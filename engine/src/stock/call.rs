@@ -200,3 +200,99 @@ impl BucketCaller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::domain::ids::{BucketNo, SaleId};
+    use crate::stock::host::HostFuture;
+
+    /// Gives no answer to so many calls, and remembers each.
+    struct Deaf {
+        times: usize,
+        heard: Mutex<Vec<Vec<u8>>>,
+    }
+
+    impl StockHost for Deaf {
+        fn run<'a>(&'a self, _: &'a BucketRef, _: Script, args: &'a Arc<Args>) -> HostFuture<'a> {
+            let mut heard = self.heard.lock();
+            heard.push(args.iter().collect::<Vec<_>>().join(&b' '));
+            let answer = if heard.len() > self.times {
+                Ok(Reply::Array(vec![Reply::Int(0), Reply::Int(1)]))
+            } else {
+                Err(HostError::Unknown("lost".to_owned()))
+            };
+            Box::pin(std::future::ready(answer))
+        }
+
+        fn make_room<'a>(&'a self, _: &'a BucketRef, _: usize) -> HostFuture<'a, ()> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+
+        fn is_second_copy(&self) -> bool {
+            true
+        }
+
+        fn home(&self, _: &BucketRef) -> Option<tokio::runtime::Handle> {
+            None
+        }
+    }
+
+    fn caller(times: usize) -> (Arc<Deaf>, BucketCaller) {
+        let host = Arc::new(Deaf {
+            times,
+            heard: Mutex::default(),
+        });
+        let bucket = BucketRef {
+            sale: SaleId::parse("tea").expect("an id"),
+            bucket: BucketNo(0),
+        };
+        let shared: Arc<dyn StockHost> = Arc::clone(&host) as _;
+        (host, BucketCaller::new(shared, bucket, 1, "l".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_identical_call_is_sent_until_it_is_answered() {
+        let (host, mut caller) = caller(40);
+        let sent_at = Instant::now();
+        caller.rebuild_end(7).await.expect("answered in the end");
+        let heard = host.heard.lock();
+        assert_eq!(*heard, vec![b"1 1 0 l 0 end 7".to_vec(); 41]);
+        // It waits longer each time, and never so long that an answer would be missed.
+        let waited = sent_at.elapsed();
+        assert!(
+            waited > RESEND_MAX * 30 && waited <= RESEND_MAX * 40,
+            "{waited:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_is_silent_from_half_a_second_on_until_it_is_answered() {
+        let (_, mut quick) = caller(4);
+        let silence = quick.silence();
+        let mut begins = silence.clone();
+        quick.rebuild_end(0).await.expect("answered");
+        let never = tokio::time::timeout(Duration::from_secs(9), begins.begins()).await;
+        assert!(
+            never.is_err() && !silence.is_now(),
+            "a lost reply is no silence"
+        );
+
+        let (_, mut slow) = caller(40);
+        let (silence, sent_at) = (slow.silence(), Instant::now());
+        let mut begins = silence.clone();
+        let begun = tokio::spawn(async move {
+            begins.begins().await;
+            sent_at.elapsed()
+        });
+        slow.rebuild_end(0).await.expect("answered");
+        let begun = begun.await.expect("no panic");
+        assert!(
+            (SILENT_AFTER..2 * SILENT_AFTER).contains(&begun),
+            "{begun:?}"
+        );
+        assert!(!silence.is_now());
+    }
+}

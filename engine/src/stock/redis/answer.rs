@@ -65,8 +65,17 @@ pub fn trouble(error: &Error, asked: &RedisServer) -> Trouble {
     let said = error.details();
     let mut words = said.split_ascii_whitespace();
     let code = words.next().unwrap_or_default();
-    if code.is_empty() || !code.bytes().all(|b| b.is_ascii_uppercase()) {
-        // Not a server's word: the client's own.
+    // A server's word begins with a code in capitals, and fred files it under these.
+    let may_be_its = matches!(
+        error.kind(),
+        ErrorKind::Auth
+            | ErrorKind::Cluster
+            | ErrorKind::Config
+            | ErrorKind::InvalidArgument
+            | ErrorKind::InvalidCommand
+            | ErrorKind::Unknown
+    );
+    if !may_be_its || code.is_empty() || !code.bytes().all(|b| b.is_ascii_uppercase()) {
         return match error.kind() {
             ErrorKind::Timeout => Trouble::Late,
             _ => Trouble::Later(error.to_string()),
@@ -163,8 +172,10 @@ mod tests {
         let late = Error::new(ErrorKind::Timeout, "Request timed out.");
         assert_eq!(trouble(&late, &at("a", 1)), Trouble::Late);
         for kind in [ErrorKind::IO, ErrorKind::Canceled, ErrorKind::Routing] {
-            let cut = Error::new(kind, "Connection closed.");
-            assert!(matches!(trouble(&cut, &at("a", 1)), Trouble::Later(_)));
+            for said in ["Connection closed.", "EOF"] {
+                let cut = Error::new(kind.clone(), said);
+                assert!(matches!(trouble(&cut, &at("a", 1)), Trouble::Later(_)));
+            }
         }
     }
 }

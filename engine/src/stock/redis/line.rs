@@ -12,10 +12,6 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, MetricsInterface};
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig,
-    UnresponsiveConfig,
-};
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -23,77 +19,15 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::answer::{Trouble, trouble};
+use super::client::{Settings, WAITING_MAX};
 use super::slots::Slots;
-use crate::config::{RedisConfig, RedisLimits, RedisServer};
+use super::start;
+use crate::config::RedisServer;
 use crate::stock::host::Args;
 
 /// Before a server is tried again: this long, and up to as much more by chance, so that
 /// many engines do not come back at one moment.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// Calls that may wait in a client for its connection to take them. A bucket has one
-/// call under way; more than this is a connection that takes nothing.
-const WAITING_MAX: usize = 8_192;
-
-/// What a line needs to know of the configuration.
-pub struct Settings {
-    pub limits: RedisLimits,
-    pub user: Option<String>,
-    pub password: Option<String>,
-    pub tls: Option<TlsConfig>,
-}
-
-impl Settings {
-    pub fn new(config: &RedisConfig) -> Result<Self, String> {
-        let password = config.password.as_ref();
-        Ok(Self {
-            limits: config.limits,
-            user: config.user.clone(),
-            password: password.map(|p| p.reveal().to_owned()),
-            tls: config.tls.as_ref().map(super::tls::connector).transpose()?,
-        })
-    }
-
-    /// A client for one connection.
-    pub fn client(&self, server: &RedisServer) -> Client {
-        let config = Config {
-            fail_fast: true,
-            server: ServerConfig::Centralized {
-                server: Server::new(server.host.as_str(), server.port),
-            },
-            username: self.user.clone(),
-            password: self.password.clone(),
-            tls: self.tls.clone(),
-            ..Config::default()
-        };
-        let performance = PerformanceConfig {
-            default_command_timeout: self.limits.call,
-            ..PerformanceConfig::default()
-        };
-        let connection = ConnectionConfig {
-            connection_timeout: self.limits.connect,
-            internal_command_timeout: self.limits.connect,
-            // A second attempt would be ours to make.
-            max_command_attempts: 1,
-            max_redirections: 0,
-            // Never reached, see `WAITING_MAX`: a client that turned a call away because
-            // it was full counts it as waiting ever after, and no longer flushes.
-            max_command_buffer_len: 4 * WAITING_MAX,
-            tcp: TcpConfig {
-                nodelay: Some(true),
-                ..TcpConfig::default()
-            },
-            // Its clock starts anew with every call, so who calls often is never found
-            // out; `Line` keeps its own.
-            unresponsive: UnresponsiveConfig {
-                max_timeout: None,
-                ..UnresponsiveConfig::default()
-            },
-            reconnect_errors: Vec::new(),
-            ..ConnectionConfig::default()
-        };
-        Client::new(config, Some(performance), Some(connection), None)
-    }
-}
 
 /// A connection that stands.
 #[derive(Clone)]
@@ -271,10 +205,7 @@ impl Line {
         let mut life = self.life.clone();
         let stands = life.wait_for(Option::is_some);
         match tokio::time::timeout(self.settings.limits.call, stands).await {
-            Ok(Ok(life)) => {
-                Ok(Option::clone(&life)
-                    .unwrap_or_else(|| unreachable!("waited for one that is some")))
-            }
+            Ok(Ok(life)) => Ok(Option::clone(&life).expect("waited for one that is there")),
             Ok(Err(_)) => Err(Trouble::Later("the line was closed".to_owned())),
             Err(_) => Err(Trouble::Later(format!("no connection to {}", self.server))),
         }
@@ -304,6 +235,13 @@ async fn keep(server: RedisServer, settings: Arc<Settings>, told: watch::Sender<
             Ok(running) => {
                 said = None;
                 tracing::info!(%server, "connected to a stock server");
+                // Another server may stand behind the name by now. Its buckets are still
+                // held against the ledger's facts; who runs it must know all the same.
+                if let Ok(Some(policy)) = start::policy(&client).await
+                    && policy != start::KEEPS_ALL
+                {
+                    tracing::error!(%server, policy, "the stock server may throw keys away");
+                }
                 let why = live(client, Running(running), &told).await;
                 told.send_replace(None);
                 tracing::warn!(%server, why, "lost a stock server");

@@ -6,6 +6,7 @@
 //! sending it again is for who made it, byte for byte.
 
 mod answer;
+mod client;
 mod line;
 mod slots;
 mod standing;
@@ -23,7 +24,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::answer::Trouble;
-use self::line::{Call, Line, Settings};
+use self::client::Settings;
+use self::line::{Call, Line};
 use self::slots::Slots;
 use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 use super::script;

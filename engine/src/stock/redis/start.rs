@@ -8,11 +8,13 @@ use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, ConfigInterface, LuaInterface};
 use fred::types::{InfoKind, Value};
 
-use super::line::Settings;
+use super::client::Settings;
 use super::slots::Slots;
 use crate::config::RedisServer;
 
 const POLICY: &str = "maxmemory-policy";
+/// The one that keeps every key.
+pub const KEEPS_ALL: &str = "noeviction";
 
 /// Connects once, looks, and leaves. Every problem names the server.
 pub async fn look(
@@ -38,21 +40,21 @@ async fn ask(
     a_script: &str,
 ) -> Result<Slots, String> {
     match policy(client).await {
-        Ok(Some(found)) if found != "noeviction" => {
+        Ok(Some(found)) if found != KEEPS_ALL => {
             return Err(format!(
                 "the stock server {server} has {POLICY} {found}, by which it may forget orders; \
-                 allowed is noeviction"
+                 allowed is {KEEPS_ALL}"
             ));
         }
         Ok(Some(_)) => {}
         Ok(None) => tracing::warn!(
             %server,
-            "the stock server does not say its {POLICY}; it must be noeviction"
+            "the stock server does not say its {POLICY}; it must be {KEEPS_ALL}"
         ),
         Err(why) => tracing::warn!(
             %server,
             why,
-            "our user may not ask the stock server for its {POLICY}; it must be noeviction"
+            "our user may not ask the stock server for its {POLICY}; it must be {KEEPS_ALL}"
         ),
     }
     let () = client
@@ -77,7 +79,7 @@ async fn ask(
 }
 
 /// CONFIG tells it, or INFO where the user may not use that.
-async fn policy(client: &Client) -> Result<Option<String>, String> {
+pub async fn policy(client: &Client) -> Result<Option<String>, String> {
     let text = |error: Error| error.to_string();
     if let Ok(Value::Array(pair)) = client.config_get::<Value, _>(POLICY).await
         && let Some(found) = pair.get(1).and_then(Value::as_string)

@@ -515,6 +515,39 @@ fn a_page_says_at_which_mark_it_was_read(fresh: Fresh) {
     assert_eq!(ids, [early[2].id, order_id(60)]);
 }
 
+/// Audits compare with the ledger at the mark: a row more or less would be a lie.
+fn rows_and_mark_are_read_at_one_moment(fresh: Fresh) {
+    const N: u16 = 300;
+    let place = fresh();
+    let store = place.open().unwrap();
+    let orders: Vec<Order> = (1..=N).map(|n| ordered("tea", n)).collect();
+    let tea_until = |seq: u64| -> u64 {
+        let counted = orders.iter().take(seq as usize);
+        let tea = counted.map(|o| o.items.iter().find(|i| i.sku.as_str() == "tea").unwrap());
+        tea.map(|item| u64::from(item.quantity)).sum()
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (seq, order) in (1_u64..).zip(&orders) {
+                let from = (seq > 1).then(|| mark(seq - 1));
+                let put = store.put(0, &batch([order]), from.as_ref(), &mark(seq));
+                assert_eq!(put.unwrap(), Put::Advanced);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let none = BTreeSet::new();
+        while !done.load(Ordering::SeqCst) {
+            let page = store.orders_page(0, &sale("tea"), None, 1_000).unwrap();
+            let seq = page.mark.map_or(0, |m| m.seq.0);
+            assert_eq!(page.orders.len() as u64, seq);
+            let (counts, at) = store.stock_counts(0, &sale("tea"), &none).unwrap();
+            let tea = counts.iter().find(|c| c.sku == "tea").map_or(0, |c| c.held);
+            assert_eq!(tea, tea_until(at.map_or(0, |m| m.seq.0)));
+        }
+    });
+}
+
 fn stock_is_counted_by_state(fresh: Fresh) {
     use OrderEvent::{Cancel, Granted, PaymentApplied, RefundAsked, RefundDone, WindowEnded};
     let store = fresh().open().unwrap();
@@ -1389,6 +1422,7 @@ every_case!(
     a_mark_moves_without_any_rows,
     pages_are_complete_and_repeat_nothing,
     a_page_says_at_which_mark_it_was_read,
+    rows_and_mark_are_read_at_one_moment,
     stock_is_counted_by_state,
     columns_that_contradict_the_order_are_reported,
     opening_again_changes_nothing,

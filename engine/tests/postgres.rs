@@ -33,6 +33,7 @@ struct Shop {
     folder: tempfile::TempDir,
     server: Arc<Server>,
     database: String,
+    statement_ms: u32,
     n_bought: u32,
 }
 
@@ -42,19 +43,17 @@ impl Shop {
             folder: tempfile::tempdir().unwrap(),
             database: server.database(),
             server,
+            statement_ms: 600_000,
             n_bought: 0,
         }
     }
 
     fn config(&self) -> String {
         let store = self.server.store(&self.database);
+        let limit = format!("statement_ms = {}\n", self.statement_ms);
+        let store = store.replace("statement_ms = 600000\n", &limit);
         let limits = "[limits]\nreconcile_seconds = 3600\n";
-        open_sale(
-            "tea",
-            100_000,
-            3,
-            &format!("{store}statement_ms = 500\n{limits}"),
-        )
+        open_sale("tea", 100_000, 3, &format!("{store}{limits}"))
     }
 
     fn start(&self) -> Engine {
@@ -160,6 +159,7 @@ fn no_buyer_notices_a_database_that_is_gone_and_the_backlog_arrives() {
 #[test]
 fn no_buyer_notices_a_database_that_stands_still() {
     let mut shop = Shop::on(Arc::new(Server::start()));
+    shop.statement_ms = 500;
     let engine = shop.start();
     shop.sell(&engine, 10);
     until_even(&engine, 10);
@@ -215,6 +215,7 @@ fn an_engine_does_not_start_without_its_witness_or_against_it() {
         folder: tempfile::tempdir().unwrap(),
         server: Arc::clone(&shop.server),
         database: shop.database.clone(),
+        statement_ms: shop.statement_ms,
         n_bought: 0,
     };
     let said = other.try_start().err().unwrap();

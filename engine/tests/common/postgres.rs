@@ -220,11 +220,12 @@ impl Server {
         name
     }
 
-    /// The table `[store]` of an engine.
+    /// The table `[store]` of an engine that forgives a busy machine.
     pub fn store(&self, database: &str) -> String {
         format!(
             "[store]\nkind = \"postgres\"\nport = {}\nuser = \"{USER}\"\ndatabase = \"{database}\"\n\
-             password_file = \"{}\"\nsslmode = \"disable\"\n",
+             password_file = \"{}\"\nsslmode = \"disable\"\n\
+             connect_ms = 60000\nstatement_ms = 600000\n",
             self.port,
             self.folder.path().join("password").display()
         )

@@ -88,7 +88,7 @@ fn the_highest_version_wins_wherever_it_stands() {
         [(closed.clone(), Copy::Store), (won, Copy::Stock)],
     ] {
         let merged = pile(&copies).settle(&sale()).expect("merged");
-        assert_eq!(merged.orders, [closed.clone()]);
+        assert_eq!(merged.orders, std::slice::from_ref(&closed));
     }
 }
 

@@ -12,18 +12,27 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo test sim run bench lint ready
+.PHONY: help demo demo-cluster test chaos sim run bench lint ready ready-cluster
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ready ## Start an engine, send a midnight stampede, audit every answer
 	@.ci/build.sh --workspace --bins
 	@.ci/demo.sh
 
+demo-cluster: ready-cluster ## The same on a Redis cluster and PostgreSQL, started and stopped here
+	@.ci/build.sh --workspace --bins
+	@$(TARGET)/release/floodgate-loadtest cluster --report $(TARGET)/demo-cluster
+
 test: ready ## Build and run every test of the workspace
 	@.ci/notice.sh
 	cargo test --release --locked --workspace $(TEST_FEATURES)
+
+chaos: ready-cluster ## Sell for CHAOS_SECONDS=60 while servers fail, audit every answer; CHAOS_SEED=7 repeats a day
+	@.ci/build.sh --workspace --bins
+	@$(TARGET)/release/floodgate-loadtest chaos --seconds $(or $(CHAOS_SECONDS),60) \
+		--servers $(or $(CHAOS_SERVERS),3) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) --report $(TARGET)/chaos
 
 sim: ready ## Simulate bad days for SECONDS=60 from new seeds, or tell one day: SEED=7
 	@.ci/notice.sh
@@ -47,3 +56,6 @@ lint: ready ## Formatting, clippy, licences and sources of dependencies, scripts
 
 ready:
 	@.ci/install.sh
+
+ready-cluster:
+	@.ci/install.sh redis-server

@@ -25,6 +25,9 @@ needs=(
     "postgresql     has_postgresql"
 )
 
+# Further programs that a target asks for, each with a package of its own name.
+for program in "$@"; do needs+=("$program has $program"); done
+
 missing=()
 for need in "${needs[@]}"; do
     read -r package probe <<<"$need"

@@ -1,26 +1,28 @@
-//! The command line: `run`, `audit`, `fire`.
+//! The command line: `run`, `audit`, `fire`, `chaos`, `cluster`.
 //!
 //! The last line on standard output is the verdict; the exit code agrees with it:
 //! 0 pass, 1 fail, 2 when the question could not be asked (bad scenario, no engine).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::{Api, ApiError};
-use crate::audit::{Memory, Verdict, audit};
-use crate::books::{Fetcher, Probe};
+use crate::audit::Verdict;
+use crate::chaos;
 use crate::client::Target;
+use crate::demo;
 use crate::fire::{FireConfig, fire};
-use crate::journal::{Header, Journal};
+use crate::journal::Header;
+use crate::judge::judge;
 use crate::progress;
 use crate::report::{About, Report};
-use crate::run::run;
+use crate::run::{Doors, run};
 use crate::scenario::{Overrides, Scenario};
 
-type Failure = Box<dyn std::error::Error>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Parser)]
 #[command(
@@ -41,6 +43,10 @@ enum Command {
     Audit(AuditArgs),
     /// Measure one URL: answers a second and percentiles, as JSON.
     Fire(FireArgs),
+    /// Start an engine on real servers, play faults while it sells, audit every answer.
+    Chaos(chaos::Args),
+    /// Start an engine on a cluster of real servers, run a scenario on it.
+    Cluster(demo::Args),
 }
 
 #[derive(Args)]
@@ -132,26 +138,25 @@ struct FireArgs {
 }
 
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return explain(&error),
+    let result = match Cli::parse().command {
+        Command::Run(args) => block_on(run_scenario(&args)),
+        Command::Audit(args) => block_on(audit_again(&args)),
+        Command::Fire(args) => block_on(fire_once(&args)),
+        // Servers live as long as the thread that started them: this one.
+        Command::Chaos(args) => chaos::main(&args),
+        Command::Cluster(args) => demo::main(&args),
     };
-    let result = runtime.block_on(async {
-        match cli.command {
-            Command::Run(args) => run_scenario(&args).await,
-            Command::Audit(args) => audit_again(&args).await,
-            Command::Fire(args) => fire_once(&args).await,
-        }
-    });
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => explain(error.as_ref()),
     }
+}
+
+/// On one thread, so that the harness takes one core at most.
+pub(crate) fn block_on<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(asked)
 }
 
 fn explain(error: &dyn std::error::Error) -> ExitCode {
@@ -167,6 +172,10 @@ const LEAD: Duration = Duration::from_millis(1_000);
 impl Engine {
     fn public(&self) -> Result<Target, Failure> {
         Ok(Target::parse(&self.target, self.allow_remote)?)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.quiet_timeout)
     }
 
     fn apis(&self) -> Result<(Api, Api), Failure> {
@@ -238,16 +247,16 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
         &target,
         &journal_path,
         starts,
-        args.quiet,
+        Doors::open(args.quiet),
     )
     .await?;
     println!("{}", progress::table(&ran.stats, ran.seconds));
 
-    let audited = audit_files(
+    let audited = judge(
         std::slice::from_ref(&ran.journal),
         public,
         admin,
-        &args.engine,
+        args.engine.patience(),
     )
     .await;
     let about = About {
@@ -270,7 +279,7 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
 
 async fn audit_again(args: &AuditArgs) -> Result<bool, Failure> {
     let (public, admin) = args.engine.apis()?;
-    let verdict = audit_files(&args.journal, public, admin, &args.engine).await?;
+    let verdict = judge(&args.journal, public, admin, args.engine.patience()).await?;
     print_verdict(&verdict);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&verdict)?);
@@ -279,67 +288,7 @@ async fn audit_again(args: &AuditArgs) -> Result<bool, Failure> {
     Ok(verdict.passed())
 }
 
-/// Books of a sale that still moves are fetched again; differences that stay are real.
-const FETCHES_MAX: usize = 4;
-const LOOKUPS: usize = 400;
-
-async fn audit_files(
-    paths: &[PathBuf],
-    public: Api,
-    admin: Api,
-    engine: &Engine,
-) -> Result<Verdict, Failure> {
-    let journals = paths
-        .iter()
-        .map(|path| Journal::read(Path::new(path)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let Some(first) = journals.first() else {
-        return Err("no journal given".into());
-    };
-    let sale_id = first.header.plan.sale_id.clone();
-    if let Some(other) = journals
-        .iter()
-        .find(|journal| journal.header.plan.sale_id != sale_id)
-    {
-        return Err(format!(
-            "journals of two sales: {sale_id} and {}",
-            other.header.plan.sale_id
-        )
-        .into());
-    }
-    let probes = probes(&journals);
-    let mut fetcher = Fetcher {
-        public,
-        admin,
-        sale_id,
-        quiet_timeout: Duration::from_secs(engine.quiet_timeout),
-    };
-    let mut n_fetched = 0;
-    loop {
-        let books = fetcher.fetch(&probes).await?;
-        let verdict = audit(&journals, &books);
-        n_fetched += 1;
-        let moved =
-            books.ledger_seq != books.sale.durable_seq || books.store_mark < books.sale.durable_seq;
-        if verdict.passed() || !moved || books.stuck.is_some() || n_fetched == FETCHES_MAX {
-            return Ok(verdict);
-        }
-    }
-}
-
-/// Wins to look up, spread evenly over all that were told.
-fn probes(journals: &[Journal]) -> Vec<Probe> {
-    let memory = Memory::told_only(journals);
-    let step = memory.len().div_ceil(LOOKUPS).max(1);
-    let told = memory.iter().step_by(step);
-    told.map(|told| Probe {
-        id: told.order.id,
-        user: journals[told.journal].header.plan.user_text(told.attempt),
-    })
-    .collect()
-}
-
-fn print_verdict(verdict: &Verdict) {
+pub(crate) fn print_verdict(verdict: &Verdict) {
     println!(
         "audit: {} sends, {} wins told, {} orders, {} units live of {} opened, {} wins looked up",
         verdict.sends,

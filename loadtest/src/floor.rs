@@ -298,6 +298,11 @@ impl Floor {
         }
     }
 
+    /// No new buyers; who is inside is served to the end.
+    pub fn close(&mut self) {
+        self.end = self.next;
+    }
+
     /// Nothing new starts; what waits is given up, what is under way is awaited.
     pub fn stop(&mut self) {
         self.end = self.next;
@@ -490,6 +495,19 @@ mod tests {
             (world.floor.pending.len(), world.floor.stats.gave_up),
             (2, 2)
         );
+    }
+
+    #[test]
+    fn a_closed_floor_serves_who_is_inside_and_nobody_else() {
+        let mut world = world("");
+        let job = world.job(0);
+        world.floor.close();
+        world.answer(job, Some(Outcome::TimedOut), b"", 1_000);
+        let again = world.job(9_000_000);
+        assert_eq!((again.attempt, again.n_tries), (0, 1));
+        world.answer(again, Some(Outcome::SoldOut), b"", 9_000_001);
+        assert!(matches!(world.floor.take(9_999_999), Take::Finished));
+        assert_eq!(world.floor.stats.gave_up, 0);
     }
 
     #[test]

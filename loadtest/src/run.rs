@@ -8,11 +8,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::answer::Outcome;
 use crate::client::{CallError, Connection, Target};
@@ -42,6 +44,27 @@ pub struct Ran {
     pub interrupted: bool,
 }
 
+/// What the world outside has to do with a run: it may close the doors early, and see
+/// how many wins there are so far.
+pub struct Doors {
+    /// Set to true: no new buyers; who is inside is served to the end.
+    pub closed: watch::Receiver<bool>,
+    pub wins: Arc<AtomicU64>,
+    /// No line a second.
+    pub quiet: bool,
+}
+
+impl Doors {
+    /// Open as long as the scenario says.
+    pub fn open(quiet: bool) -> Self {
+        Self {
+            closed: watch::channel(false).1,
+            wins: Arc::default(),
+            quiet,
+        }
+    }
+}
+
 struct Shared {
     floor: Mutex<Floor>,
     requests: Requests,
@@ -64,7 +87,7 @@ pub async fn run(
     target: &Target,
     journal: &Path,
     starts: Instant,
-    quiet: bool,
+    mut doors: Doors,
 ) -> Result<Ran, RunError> {
     let plan = header.plan.clone();
     let writer = Writer::create(journal, header)?;
@@ -79,7 +102,8 @@ pub async fn run(
         let connection = Connection::new(target.addr, scenario.answer_timeout);
         lines.push(tokio::spawn(serve_line(shared.clone(), line, connection)));
     }
-    let ticker = tokio::spawn(tick(shared.clone(), scenario.pace.total(), quiet));
+    let (total, wins) = (scenario.pace.total(), Arc::clone(&doors.wins));
+    let ticker = tokio::spawn(tick(shared.clone(), total, wins, doors.quiet));
     let all = async {
         for line in lines {
             line.await?;
@@ -87,12 +111,20 @@ pub async fn run(
         Ok::<(), RunError>(())
     };
     tokio::pin!(all);
-    let mut interrupted = false;
+    let (mut interrupted, mut may_close) = (false, true);
     loop {
         tokio::select! {
             result = &mut all => {
                 result?;
                 break;
+            }
+            // Not closed, it says that nobody is left who could close them.
+            closed = async { doors.closed.wait_for(|closed| *closed).await.is_ok() }, if may_close => {
+                may_close = false;
+                if closed {
+                    shared.floor.lock().close();
+                    shared.floor.lock().wake_if_due(u64::MAX);
+                }
             }
             signal = tokio::signal::ctrl_c(), if !interrupted => {
                 signal?;
@@ -220,10 +252,10 @@ async fn send(
     refused
 }
 
-async fn tick(shared: Arc<Shared>, total: u64, quiet: bool) {
+async fn tick(shared: Arc<Shared>, total: u64, wins: Arc<AtomicU64>, quiet: bool) {
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut n_printed = 0;
+    let (mut n_printed, mut n_won) = (0, 0);
     loop {
         ticks.tick().await;
         let now_us = shared.now_us();
@@ -232,6 +264,10 @@ async fn tick(shared: Arc<Shared>, total: u64, quiet: bool) {
             let mut floor = shared.floor.lock();
             floor.wake_if_due(now_us);
             floor.stats.roll(now_us);
+            // Several runs may count together.
+            let so_far = floor.stats.count(Outcome::Won);
+            wins.fetch_add(so_far - n_won, Ordering::Relaxed);
+            n_won = so_far;
             for row in &floor.stats.rows()[n_printed..] {
                 lines.push(progress::line(
                     row,

@@ -95,6 +95,9 @@ struct RunArgs {
     connections: Option<u32>,
     #[arg(long)]
     seed: Option<u64>,
+    /// Shards of the sale's stock, instead of what the scenario says.
+    #[arg(long)]
+    buckets: Option<u32>,
     /// No line a second.
     #[arg(long)]
     quiet: bool,
@@ -205,6 +208,7 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
         connections: args.connections,
         sale_id: args.sale_id.clone(),
         seed: args.seed,
+        buckets: args.buckets,
     };
     let scenario = Scenario::read(&args.scenario, &overrides)?;
     let target = args.engine.public()?;

@@ -27,6 +27,8 @@ pub struct Args {
     store: StoreKind,
 }
 
+/// Enough for each of a few servers to have some: slots are given out by hash.
+const BUCKETS: u32 = 12;
 const STOP: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 const LOG_LINES: usize = 20;
@@ -85,6 +87,7 @@ pub fn main(args: &Args) -> Result<bool, Failure> {
         .args(["--admin", &format!("http://{}", engine.admin)])
         .arg("--admin-token-file")
         .arg(engine.token_file())
+        .args(["--buckets", &BUCKETS.to_string()])
         .arg("--scenario")
         .arg(&args.scenario)
         .arg("--report")

@@ -61,6 +61,7 @@ pub struct Overrides {
     pub connections: Option<u32>,
     pub sale_id: Option<String>,
     pub seed: Option<u64>,
+    pub buckets: Option<u32>,
 }
 
 impl Scenario {
@@ -76,6 +77,7 @@ impl Scenario {
         let mut raw: RawScenario = toml::from_str(text)?;
         raw.connections = overrides.connections.unwrap_or(raw.connections);
         raw.seed = overrides.seed.unwrap_or(raw.seed);
+        raw.sale.buckets = overrides.buckets.or(raw.sale.buckets);
         if let Some(id) = &overrides.sale_id {
             raw.sale.id.clone_from(id);
         }
@@ -410,6 +412,13 @@ mod tests {
         assert_eq!(body["unitsPerUser"], 1);
         assert_eq!(body["skus"][0]["units"], 20_000);
         assert!(body.get("buckets").is_none());
+        let sharded = Overrides {
+            buckets: Some(12),
+            ..Overrides::default()
+        };
+        let demo = Scenario::parse(DOUBLE_ELEVEN, &sharded).unwrap();
+        let body = demo.sale.to_json(Timestamp::UNIX_EPOCH);
+        assert_eq!(body["buckets"], 12);
     }
 
     #[test]

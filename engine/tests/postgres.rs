@@ -220,7 +220,7 @@ fn an_engine_does_not_start_without_its_witness_or_against_it() {
     };
     let said = other.try_start().err().unwrap();
     assert!(said.contains("was filled from ledger"), "{said}");
-    assert!(said.contains("store.database instead of place_0"), "{said}");
+    assert!(said.contains("floodgate recover"), "{said}");
 
     shop.server.kill();
     let said = shop.try_start().err().unwrap();

@@ -195,8 +195,20 @@ fn found_new(id: LedgerId) -> Identity {
     }
 }
 
-/// The lock goes with the process, however it ends; the text is for people.
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// The folder is ours for as long as this lives; it goes with the process, however that
+/// ends.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do: a child that was forked a moment ago and has not become
+        // another program yet has the file open as well.
+        let _ = self.0.unlock();
+    }
+}
+
+/// The text in the file is for people.
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     let io = |error: std::io::Error| io_error(path, "lock folder", error);
     let mut options = OpenOptions::new();
     let mut file = options
@@ -224,7 +236,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
     file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
     writeln!(file, "{}", std::process::id()).map_err(io)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 fn io_error(path: &Path, step: &'static str, why: impl ToString) -> OpenError {

@@ -2,7 +2,6 @@
 //!
 //! Nothing above this file knows an option; nothing here knows a record.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use rocksdb::{
 
 use crate::config::LedgerConfig;
 use crate::device::{Device, DeviceError, Table, Write};
+use crate::open::Lock;
 use crate::tables::Cursor;
 
 /// Blocks of all tables, indexes and filters.
@@ -28,11 +28,11 @@ const READAHEAD_BYTES: usize = 2 << 20;
 pub(crate) struct Rocks {
     db: DB,
     /// Held until the database is closed: fields drop in this order.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Rocks {
-    pub(crate) fn open(path: &Path, config: &LedgerConfig, lock: File) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, config: &LedgerConfig, lock: Lock) -> Result<Self, Error> {
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let mut options = options();
         options.set_max_open_files(config.open_files_max.map_or(-1, |n| i32::from(n.get())));

@@ -68,6 +68,23 @@ pub(super) async fn adopt(sale: &Sale, tools: &Tools) -> Result<Vec<u32>, Recove
     Ok(epochs)
 }
 
+/// Whether the sale is new to the host as well, or was served by this very ledger.
+pub(super) async fn check(sale: &Sale, tools: &Tools) -> Result<(), RecoveryError> {
+    if !tools.host.is_second_copy() {
+        return Ok(());
+    }
+    for no in 0..sale.buckets {
+        let bucket = BucketRef {
+            sale: sale.id.clone(),
+            bucket: BucketNo(no),
+        };
+        if let Some(meta) = patient(&bucket, || tools.host.meta(&bucket)).await? {
+            check_witness(&bucket, &meta, &tools.ledger)?;
+        }
+    }
+    Ok(())
+}
+
 async fn take(
     sale: &Sale,
     tools: &Tools,

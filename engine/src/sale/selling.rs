@@ -13,6 +13,7 @@ use floodgate_ledger::{AppendError, CommitError, Group, Ledger};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 
+use super::adopt;
 use super::answer::{Answer, Changed, Refusal};
 use super::bucket::BucketAudit;
 use super::desk::{Ask, Command};
@@ -313,6 +314,10 @@ impl Selling {
             return Ok(Created::Refused(
                 "the ledger has it and could not open it; the next start does".into(),
             ));
+        }
+        // Before anything is written: a sale that another ledger sold must not begin anew.
+        if let Err(error) = adopt::check(&sale, &self.tools).await {
+            return Ok(Created::Refused(error.to_string()));
         }
         let Some(number) = last_number.checked_add(1) else {
             return Ok(Created::Refused(

@@ -200,3 +200,28 @@ fn a_hold_that_the_ledger_never_knew_becomes_an_order() {
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     assert_eq!(engine.differences(), 0);
 }
+
+/// A data folder that is not the one Redis was filled from: nothing is created over the
+/// buckets of the other, however often it is tried.
+#[test]
+fn a_sale_that_another_ledger_sold_does_not_begin_anew() {
+    let Some(server) = redis::start() else { return };
+    let config = open_sale("tea", 2, 1, &server.toml());
+    let (first, second) = (tempfile::tempdir(), tempfile::tempdir());
+    let (first, second) = (first.expect("a folder"), second.expect("a folder"));
+    let engine = Engine::start(&first, &config);
+    assert_eq!(engine.buy("ana", "k", ONE).status, 201);
+    assert!(engine.stop());
+    for _ in 0..2 {
+        let other = Engine::start_on(&second, &config, "127.0.0.1:0", "127.0.0.1:0", "");
+        let said = other.err().expect("refused");
+        assert!(said.contains("was last served by ledger"), "{said}");
+    }
+    let engine = Engine::start(&first, &config);
+    assert_eq!(
+        engine.buy("ana", "k", ONE).status,
+        200,
+        "nothing was touched"
+    );
+    assert_eq!(engine.remaining("tea"), 1);
+}

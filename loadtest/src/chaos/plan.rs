@@ -42,6 +42,8 @@ pub enum Kind {
     StoreClosed,
     /// The connection ends amid a reply: perhaps the one to COMMIT.
     StoreCutShort,
+    /// An operator's slip: every table is gone.
+    StoreErased,
 }
 
 impl Kind {
@@ -67,11 +69,12 @@ impl Kind {
         Self::EngineFrozen,
     ];
     /// For an order store that is a server.
-    const OF_STORES: [Self; 4] = [
+    const OF_STORES: [Self; 5] = [
         Self::StoreKilled,
         Self::StoreFrozen,
         Self::StoreClosed,
         Self::StoreCutShort,
+        Self::StoreErased,
     ];
 
     pub fn all(with_store: bool) -> impl Iterator<Item = Self> {
@@ -103,6 +106,7 @@ impl Kind {
             Self::StoreFrozen => "store-frozen",
             Self::StoreClosed => "store-closed",
             Self::StoreCutShort => "store-cut-short",
+            Self::StoreErased => "store-erased",
         }
     }
 }

@@ -207,6 +207,12 @@ impl Stage {
                     under(&store.proxy, Rule::CutAfter(Way::Down, fault.bytes));
                 }
             }
+            Kind::StoreErased => {
+                if let Some(store) = &self.store {
+                    let all = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+                    store.postgres.sql(all)?;
+                }
+            }
         }
         Ok(())
     }

@@ -148,6 +148,18 @@ impl Postgres {
         told
     }
 
+    /// Statements by an operator, all of them or none.
+    pub fn sql(&self, statements: &str) -> Result<(), ServerError> {
+        done(
+            Command::new(self.programs.join("psql"))
+                .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER])
+                .args(["-d", DATABASE, "-X", "-q", "-v", "ON_ERROR_STOP=1"])
+                .args(["--single-transaction", "-c", statements])
+                .env("PGPASSWORD", PASSWORD)
+                .env("PGCONNECT_TIMEOUT", "60"),
+        )
+    }
+
     pub fn start_again(&mut self) -> Result<(), ServerError> {
         let mut tries = 1;
         loop {

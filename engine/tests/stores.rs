@@ -1022,6 +1022,10 @@ impl OrderStore for Between {
         (self.on_put)(nth, &call, &*self.store)
     }
 
+    fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
+        self.store.sales()
+    }
+
     fn orders_page(
         &self,
         node: u16,

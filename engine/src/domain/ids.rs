@@ -293,6 +293,11 @@ impl Fingerprint {
         Self(hash.digest128())
     }
 
+    /// The reverse of [`Fingerprint::hex`].
+    pub fn parse_hex(text: &str) -> Option<Self> {
+        (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok().map(Self))?
+    }
+
     /// 32 lower-case hex digits: how it stands in the stock host.
     pub fn hex(&self) -> [u8; 32] {
         let mut out = [0_u8; 32];

@@ -4,14 +4,15 @@
 //! nearer to the ledger is taken, and a difference is told. Units are handed out anew:
 //! each bucket is allotted what its orders hold and its part of what is free.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::domain::allotment::Allotment;
 use crate::domain::ids::{BucketNo, OrderId};
-use crate::domain::order::{Order, OrderEvent, OrderState};
+use crate::domain::order::{CloseReason, Order, OrderEvent, OrderState, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::sale::{Judge, Setback, facts};
+use crate::stock::UsedKey;
 
 /// Where a copy of an order was found, the most trusted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,20 +59,35 @@ impl Pile {
         }
     }
 
-    /// An order that waits for its payment, and that a bucket which is whole holds no
-    /// longer, was closed: the hold went after the closing was durable. Returns how many.
+    /// An order whose key a whole bucket knows, and that it holds no longer, was closed:
+    /// the hold went after the closing was durable. One that stands nowhere else comes
+    /// back as far as the key tells of it: whose it was, and that it is closed. Returns
+    /// how many were closed here.
     pub fn close_gone(
         &mut self,
-        is_whole: impl Fn(BucketNo) -> bool,
+        sale: &Sale,
+        used: &[UsedKey],
         held: &HashSet<OrderId>,
         now: UnixMs,
     ) -> usize {
+        let gone: HashMap<OrderId, &UsedKey> = used
+            .iter()
+            .filter(|key| !held.contains(&key.order))
+            .map(|key| (key.order, key))
+            .collect();
         let mut n_closed = 0;
+        for (id, key) in &gone {
+            if !self.orders.contains_key(id) {
+                self.orders
+                    .insert(*id, (only_closed(sale, key), Copy::Stock));
+                n_closed += 1;
+            }
+        }
         for (order, _) in self.orders.values_mut() {
             let OrderState::PendingPayment { until, .. } = order.state else {
                 continue;
             };
-            if held.contains(&order.id) || !is_whole(order.id.bucket()) {
+            if !gone.contains_key(&order.id) {
                 continue;
             }
             let event = if until <= now {
@@ -125,6 +141,29 @@ impl Pile {
             allotments: live.allotments(),
             set_aside,
         })
+    }
+}
+
+/// What a used key still tells of its order.
+fn only_closed(sale: &Sale, key: &UsedKey) -> Order {
+    let made_at = UnixMs(key.order.parts().ms);
+    let first = Version::first(1);
+    Order {
+        id: key.order,
+        sale: sale.id.clone(),
+        user: key.user.clone(),
+        key: key.key.clone(),
+        fingerprint: key.fingerprint,
+        items: std::iter::empty().collect(),
+        currency: sale.skus[0].currency,
+        state: OrderState::Closed {
+            reason: CloseReason::Canceled,
+        },
+        version: first.next(first.epoch()),
+        created_at: made_at,
+        updated_at: made_at,
+        pay_deadline: made_at,
+        device: None,
     }
 }
 

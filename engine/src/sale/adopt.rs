@@ -46,8 +46,9 @@ pub(super) async fn adopt(sale: &Sale, tools: &Tools) -> Result<Vec<u32>, Recove
         let meta = patient(&bucket, || tools.host.meta(&bucket)).await?;
         epochs.push(meta.as_ref().map_or(0, |meta| meta.epoch));
         let Some(meta) = meta else { continue };
-        if !tools.takes_over {
-            check_witness(&bucket, &meta, &tools.ledger)?;
+        // Whoever takes over has brought together what stands here.
+        if tools.takes_over {
+            continue;
         }
         // One that was being made had been wiped: whatever stands there, the ledger has.
         if meta.is_building {
@@ -68,9 +69,11 @@ pub(super) async fn adopt(sale: &Sale, tools: &Tools) -> Result<Vec<u32>, Recove
     Ok(epochs)
 }
 
-/// Whether the sale is new to the host as well, or was served by this very ledger.
+/// Whether every bucket of the sale that is there was served by this very ledger, which
+/// has all that it was told of. Asked of all sales before any of them writes: what the
+/// first one adds would hide what the ledger lost.
 pub(super) async fn check(sale: &Sale, tools: &Tools) -> Result<(), RecoveryError> {
-    if !tools.host.is_second_copy() {
+    if !tools.host.is_second_copy() || tools.takes_over {
         return Ok(());
     }
     for no in 0..sale.buckets {
@@ -111,7 +114,7 @@ async fn take(
             Err(why) => {
                 tools.metrics.strays_set_aside.inc();
                 tracing::error!(
-                    sale = %sale.id, order = %order.id, %why,
+                    sale = %sale.id, order = %order.id, %why, body = hex(&facts::order_body(order)),
                     "a hold that the ledger does not know cannot be adopted"
                 );
             }
@@ -130,6 +133,11 @@ async fn take(
         receipt.await.map_err(|e| unconfirmed(&e))?;
     }
     Ok(())
+}
+
+/// What is not sold may have been told to a buyer: all of it goes into the log.
+fn hex(body: &[u8]) -> String {
+    body.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_witness(bucket: &BucketRef, meta: &Meta, ledger: &Ledger) -> Result<(), RecoveryError> {

@@ -196,6 +196,9 @@ impl Selling {
             admin: Mutex::new(last_number),
             fallen,
         });
+        for record in &records {
+            adopt::check(&record.definition, &selling.tools).await?;
+        }
         selling.extend_lease().await;
         let mut sales = SalesById::new();
         for record in records {

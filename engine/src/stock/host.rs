@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::standing::{Holds, Meta};
+use super::standing::{Holds, Meta, UsedKeys};
 use crate::domain::ids::{BucketNo, SaleId};
 
 /// One bucket of one sale; names its six keys.
@@ -189,6 +189,11 @@ pub trait StockHost: Send + Sync {
     /// least once, and maybe twice; one that comes or goes meanwhile may or may not.
     fn holds<'a>(&'a self, _: &'a BucketRef, _at: u64) -> HostFuture<'a, Holds> {
         Box::pin(std::future::ready(Ok(Holds::default())))
+    }
+
+    /// The keys that a bucket's orders were bought with, paged as its holds are.
+    fn used_keys<'a>(&'a self, _: &'a BucketRef, _at: u64) -> HostFuture<'a, UsedKeys> {
+        Box::pin(std::future::ready(Ok(UsedKeys::default())))
     }
 
     /// Every bucket there is, of whatever sale.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::codec::Hold;
-use crate::domain::ids::OrderId;
+use crate::domain::ids::{Fingerprint, IdemKey, OrderId, UserId};
 
 /// What a bucket says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,36 @@ pub struct Meta {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holds {
     pub holds: Vec<(OrderId, Hold)>,
+    /// Where to look next; `None`: that was all.
+    pub next: Option<u64>,
+}
+
+/// A key that an order of the bucket was bought with; it stays when the hold goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedKey {
+    pub user: UserId,
+    pub key: IdemKey,
+    pub fingerprint: Fingerprint,
+    pub order: OrderId,
+}
+
+impl UsedKey {
+    /// From field and value: `user:key` and `fingerprint:order`.
+    pub fn parse(field: &str, value: &str) -> Option<Self> {
+        let ((user, key), (fingerprint, order)) = (field.split_once(':')?, value.split_once(':')?);
+        Some(Self {
+            user: UserId::parse(user).ok()?,
+            key: IdemKey::parse(key).ok()?,
+            fingerprint: Fingerprint::parse_hex(fingerprint)?,
+            order: OrderId::parse(order)?,
+        })
+    }
+}
+
+/// Some of a bucket's keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsedKeys {
+    pub keys: Vec<UsedKey>,
     /// Where to look next; `None`: that was all.
     pub next: Option<u64>,
 }

@@ -253,6 +253,21 @@ impl OrderStore for SqliteStore {
         Ok(Put::Advanced)
     }
 
+    fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
+        let db = self.reader.lock();
+        let mut select = db
+            .prepare_cached("SELECT DISTINCT sale_id FROM orders ORDER BY sale_id")
+            .map_err(away)?;
+        let found = select
+            .query_map([], |row| row.get::<_, String>(0))
+            .map_err(away)?;
+        found
+            .map(|id| {
+                SaleId::parse(&id.map_err(away)?).map_err(|e| StoreError::Damaged(e.to_string()))
+            })
+            .collect()
+    }
+
     fn orders_page(
         &self,
         node: u16,

@@ -146,6 +146,9 @@ pub trait OrderStore: Send + Sync {
         to: &Mark,
     ) -> Result<Put, StoreError>;
 
+    /// Every sale that an order is of.
+    fn sales(&self) -> Result<Vec<SaleId>, StoreError>;
+
     fn orders_page(
         &self,
         node: u16,

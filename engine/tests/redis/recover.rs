@@ -23,7 +23,7 @@ retryShed = true
 doubleClickShare = 0.1
 retryOnCutShare = 0.02
 keyReuseShare = 0.01
-cancelShare = 0.0
+cancelShare = 0.05
 againShare = 0.02
 
 [sale]

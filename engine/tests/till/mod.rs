@@ -349,6 +349,10 @@ impl OrderStore for Between {
         (self.on_put)(&call, &|| self.store.put(node, batch, from, to))
     }
 
+    fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
+        self.store.sales()
+    }
+
     fn orders_page(
         &self,
         node: u16,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::ids::{Fingerprint, IdemKey, NodeNo, OrderIdParts, SaleNo, SkuId, UserId};
 use crate::domain::money::{Cents, Currency};
-use crate::domain::order::{CloseReason, Item, Version};
+use crate::domain::order::Item;
 use crate::domain::sale::RawSale;
 
 const T: u64 = 1_800_000_000_000;
@@ -101,32 +101,56 @@ fn two_copies_that_differ_in_one_version_are_told_and_the_nearer_one_stands() {
     assert_eq!(both.settle(&sale()).expect("merged").orders, [ours]);
 }
 
+fn used(order: &Order) -> UsedKey {
+    UsedKey {
+        user: order.user.clone(),
+        key: order.key.clone(),
+        fingerprint: order.fingerprint,
+        order: order.id,
+    }
+}
+
 #[test]
-fn what_a_whole_bucket_holds_no_longer_was_closed() {
+fn what_a_whole_bucket_knows_and_holds_no_longer_was_closed() {
     let orders = [order(0), order(1), order(2), order(3)];
     let copies = orders.clone().map(|o| (o, Copy::Store));
     let mut pile = pile(&copies);
-    // Bucket 0 is whole and holds the fourth alone, bucket 1 is not whole.
+    // Of the second no bucket says anything: absence alone proves nothing.
+    let known = [0, 2, 3].map(|n| used(&orders[n]));
     let held = HashSet::from([orders[3].id, orders[2].id]);
-    let n = pile.close_gone(|no| no.0 != 1, &held, UnixMs(T + 10));
+    let n = pile.close_gone(&sale(), &known, &held, UnixMs(T + 10));
     assert_eq!(n, 1);
     let merged = pile.settle(&sale()).expect("merged");
     let states: Vec<bool> = merged.orders.iter().map(|o| o.state.is_live()).collect();
     assert_eq!(states, [false, true, true, true]);
-    assert_eq!(
-        merged.orders[0].state,
-        OrderState::Closed {
-            reason: CloseReason::Canceled
-        }
-    );
+    let reason = CloseReason::Canceled;
+    assert_eq!(merged.orders[0].state, OrderState::Closed { reason });
     assert!(merged.orders[0].version > orders[0].version);
+}
+
+#[test]
+fn a_key_whose_order_stands_nowhere_names_an_order_that_is_closed() {
+    let order = order(4);
+    let mut pile = Pile::default();
+    let n = pile.close_gone(&sale(), &[used(&order)], &HashSet::new(), UnixMs(T + 10));
+    assert_eq!(n, 1);
+    let merged = pile.settle(&sale()).expect("merged");
+    let [found] = &merged.orders[..] else {
+        panic!("{merged:?}")
+    };
+    assert_eq!(
+        (found.id, &found.user, &found.key),
+        (order.id, &order.user, &order.key)
+    );
+    assert!(!found.state.is_live() && found.items.is_empty());
 }
 
 #[test]
 fn a_window_that_is_over_was_closed_by_it() {
     let mut pile = pile(&[(order(0), Copy::Store)]);
     let after = UnixMs(T + 900_000);
-    assert_eq!(pile.close_gone(|_| true, &HashSet::new(), after), 1);
+    let known = [used(&order(0))];
+    assert_eq!(pile.close_gone(&sale(), &known, &HashSet::new(), after), 1);
     let merged = pile.settle(&sale()).expect("merged");
     let state = merged.orders[0].state;
     let reason = CloseReason::Timeout;

@@ -29,7 +29,7 @@ use self::line::{Call, Line};
 use self::slots::Slots;
 use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 use super::script;
-use super::standing::{Holds, Meta};
+use super::standing::{Holds, Meta, UsedKeys};
 use crate::config::{RedisConfig, RedisServer};
 use crate::workers::Workers;
 
@@ -243,6 +243,10 @@ impl StockHost for RedisHost {
 
     fn holds<'a>(&'a self, bucket: &'a BucketRef, at: u64) -> HostFuture<'a, Holds> {
         Box::pin(self.read_holds(bucket, at))
+    }
+
+    fn used_keys<'a>(&'a self, bucket: &'a BucketRef, at: u64) -> HostFuture<'a, UsedKeys> {
+        Box::pin(self.read_used_keys(bucket, at))
     }
 
     fn buckets(&self) -> HostFuture<'_, Vec<BucketRef>> {

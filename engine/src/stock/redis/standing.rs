@@ -9,7 +9,7 @@ use super::answer;
 use crate::domain::ids::OrderId;
 use crate::stock::codec::Hold;
 use crate::stock::host::{BucketRef, HostError, Reply};
-use crate::stock::standing::{Holds, Meta};
+use crate::stock::standing::{Holds, Meta, UsedKey, UsedKeys};
 
 /// Fields that one look at a bucket's holds goes over, or so.
 const PAGE: &str = "512";
@@ -81,35 +81,65 @@ impl RedisHost {
 
     pub(super) async fn read_holds(&self, bucket: &BucketRef, at: u64) -> Result<Holds, HostError> {
         let [_, _, holds, ..] = bucket.keys();
+        let (pairs, next) = self.pairs(bucket, holds, at).await?;
+        let hold = |(field, value): (Reply, Reply)| {
+            let id = OrderId::parse(text(&field)?)?;
+            let Reply::Bytes(value) = &value else {
+                return None;
+            };
+            Some((id, Hold::parse(value)?))
+        };
+        let holds = pairs
+            .into_iter()
+            .map(|pair| hold(pair).ok_or_else(|| odd("a hold of another form")));
+        Ok(Holds {
+            holds: holds.collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    pub(super) async fn read_used_keys(
+        &self,
+        bucket: &BucketRef,
+        at: u64,
+    ) -> Result<UsedKeys, HostError> {
+        let [_, _, _, _, keys, _] = bucket.keys();
+        let (pairs, next) = self.pairs(bucket, keys, at).await?;
+        let key = |(field, value): (Reply, Reply)| UsedKey::parse(text(&field)?, text(&value)?);
+        let keys = pairs
+            .into_iter()
+            .map(|pair| key(pair).ok_or_else(|| odd("a used key of another form")));
+        Ok(UsedKeys {
+            keys: keys.collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    /// Some fields of a hash, without the one that keeps it from being empty.
+    async fn pairs(
+        &self,
+        bucket: &BucketRef,
+        hash: String,
+        at: u64,
+    ) -> Result<(Vec<(Reply, Reply)>, Option<u64>), HostError> {
         let args = vec![
-            Value::from(holds),
+            Value::from(hash),
             Value::from(at.to_string()),
             Value::from_static_str("COUNT"),
             Value::from_static_str(PAGE),
         ];
         let Reply::Array(reply) = self.ask(bucket, "HSCAN", args).await? else {
-            return Err(odd("no holds"));
+            return Err(odd("no hash"));
         };
         let [next, Reply::Array(fields)] = &reply[..] else {
-            return Err(odd("holds of another form"));
+            return Err(odd("a hash of another form"));
         };
         let next: u64 = number(next).ok_or_else(|| odd("no cursor"))?;
         let pairs = fields
             .chunks_exact(2)
-            .filter(|pair| text(&pair[0]) != Some("_"));
-        let hold = |pair: &[Reply]| {
-            let id = OrderId::parse(text(&pair[0])?)?;
-            let Reply::Bytes(value) = &pair[1] else {
-                return None;
-            };
-            Some((id, Hold::parse(value)?))
-        };
-        Ok(Holds {
-            holds: pairs
-                .map(|pair| hold(pair).ok_or_else(|| odd("a hold of another form")))
-                .collect::<Result<_, _>>()?,
-            next: (next != 0).then_some(next),
-        })
+            .filter(|pair| text(&pair[0]) != Some("_"))
+            .map(|pair| (pair[0].clone(), pair[1].clone()));
+        Ok((pairs.collect(), (next != 0).then_some(next)))
     }
 
     /// In a cluster each server is asked for its own.

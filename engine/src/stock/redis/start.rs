@@ -57,6 +57,13 @@ async fn ask(
             "our user may not ask the stock server for its {POLICY}; it must be {KEEPS_ALL}"
         ),
     }
+    // A replica answers every question that is asked here, and takes no call later.
+    let role: Result<String, Error> = client.info(Some(InfoKind::Replication)).await;
+    if role.is_ok_and(|text| text.lines().any(|line| line.trim() == "role:slave")) {
+        return Err(format!(
+            "the stock server {server} is a replica; name its primary"
+        ));
+    }
     let () = client
         .script_load(a_script)
         .await

@@ -194,6 +194,21 @@ impl OrderStore for PostgresStore {
         })
     }
 
+    fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
+        self.ask(&self.reader, self.answer_max, async |link| {
+            let rows = link
+                .client
+                .query("SELECT DISTINCT sale_id FROM orders ORDER BY sale_id", &[])
+                .await?;
+            rows.iter()
+                .map(|row| {
+                    let id: String = row.try_get(0)?;
+                    SaleId::parse(&id).map_err(|e| StoreError::Damaged(e.to_string()).into())
+                })
+                .collect()
+        })
+    }
+
     fn orders_page(
         &self,
         node: u16,

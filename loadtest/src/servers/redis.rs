@@ -165,8 +165,23 @@ impl Redis {
         Ok(fs::write(self.folder.join("dump.rdb"), dump)?)
     }
 
-    /// One command as an operator, who may do anything.
+    /// One command as an operator, who may do anything, and asks again where a member
+    /// that has just come back still calls the cluster down.
     pub fn ask(&self, words: &[&str]) -> Result<String, ServerError> {
+        let until = Instant::now() + CLUSTER_MAX;
+        loop {
+            match self.ask_once(words) {
+                Err(ServerError::Said(why))
+                    if why.starts_with("-CLUSTERDOWN") && Instant::now() < until =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn ask_once(&self, words: &[&str]) -> Result<String, ServerError> {
         let mut line = TcpStream::connect(("127.0.0.1", self.port))?;
         line.set_read_timeout(Some(ASK_MAX))?;
         let mut command = format!("*{}\r\n", words.len());

@@ -20,6 +20,8 @@ pub const PASSWORD: &str = "change-me";
 /// Comes with every new server.
 pub const DATABASE: &str = "postgres";
 const STARTS_MAX: u32 = 20;
+/// So often an operator tries one thing.
+const STATEMENTS_MAX: u32 = 10;
 
 pub struct Postgres {
     process: Option<Process>,
@@ -149,7 +151,18 @@ impl Postgres {
     }
 
     /// Statements by an operator, all of them or none.
+    /// An operator whose statements meet the engine's in a deadlock tries again.
     pub fn sql(&self, statements: &str) -> Result<(), ServerError> {
+        for _ in 1..STATEMENTS_MAX {
+            match self.sql_once(statements) {
+                Err(error) if error.to_string().contains("deadlock detected") => {}
+                done => return done,
+            }
+        }
+        self.sql_once(statements)
+    }
+
+    fn sql_once(&self, statements: &str) -> Result<(), ServerError> {
         done(
             Command::new(self.programs.join("psql"))
                 .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER])

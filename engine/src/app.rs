@@ -23,6 +23,7 @@ use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
 };
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
+use crate::recover;
 use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
 use crate::stock::StockHost;
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
@@ -331,6 +332,9 @@ fn open_ledger(
     descriptors: &Shares,
     registry: &Registry,
 ) -> Result<Ledger, String> {
+    if recover::is_unfinished(&config.data_dir) {
+        return Err("a recovery was broken off: run `floodgate recover` again".into());
+    }
     let mut ledger = LedgerConfig::new(config.data_dir.join("ledger"));
     ledger.batch = BatchLimits {
         records_max: config.batch_records_max,

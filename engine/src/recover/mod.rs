@@ -28,8 +28,9 @@ use crate::app;
 use crate::config::Config;
 use crate::domain::codec::decode_sale;
 use crate::domain::ids::{BucketNo, NodeNo, OrderId, SaleId};
+use crate::domain::order::Order;
 use crate::domain::sale::{Sale, SaleRecord, Switches};
-use crate::domain::time::UnixMs;
+use crate::domain::time::{Clock, UnixMs};
 use crate::sale::{SaleMetrics, Selling, SellingParts, facts, patient, read_holds};
 use crate::stock::{BucketRef, Meta, StockHost};
 use crate::stream::{Batch, Mark, OrderStore, Put, witness};
@@ -83,7 +84,7 @@ struct Old {
     id: Option<String>,
     predecessors: BTreeSet<String>,
     sales: Vec<SaleRecord>,
-    orders: BTreeMap<SaleId, Vec<crate::domain::order::Order>>,
+    orders: BTreeMap<SaleId, Vec<Order>>,
 }
 
 /// Buckets of one sale as they stand in the stock host.
@@ -152,9 +153,11 @@ pub async fn recover(config: &Config) -> Result<Report, String> {
     let ledger = open(&places.new)?;
     write(&brought, &trusted, &ledger, now).await?;
     close(ledger).await?;
+    fail::fail_point!("recover-written", |_| std::process::abort());
     report.moved_to = places.swap(now)?;
     let ledger = open(&places.ledger)?;
     report.ledger_after = Some(ledger.id().to_string());
+    fail::fail_point!("recover-moved", |_| std::process::abort());
     let genesis = Mark::genesis(&ledger);
     match block_in_place(|| store.put(app::NODE, &Batch::default(), mark.as_ref(), &genesis)) {
         Ok(Put::Advanced) => {}
@@ -163,9 +166,17 @@ pub async fn recover(config: &Config) -> Result<Report, String> {
         Ok(Put::MarkMoved(_)) => return Err("another engine writes to the order store".into()),
         Err(error) => return Err(error.to_string()),
     }
+    fail::fail_point!("recover-marked", |_| std::process::abort());
     rebuild(config, &ledger, host, clock).await?;
     close(ledger).await?;
     Ok(report)
+}
+
+/// Whether a recovery fell between its two moves: whoever starts then would find no ledger
+/// and found another one.
+pub fn is_unfinished(data: &Path) -> bool {
+    let places = Places::new(data);
+    !places.ledger.exists() && places.new.join(WHOLE).exists()
 }
 
 fn open(folder: &Path) -> Result<Ledger, String> {
@@ -197,7 +208,7 @@ impl Places {
 
     /// A try before this one fell between the two moves.
     fn finish(&self) -> Result<(), String> {
-        if !self.ledger.exists() && self.new.join(WHOLE).exists() {
+        if is_unfinished(&self.data) {
             return moved(&self.new, &self.ledger);
         }
         Ok(())
@@ -221,6 +232,7 @@ impl Places {
         if had {
             moved(&self.ledger, &before)?;
         }
+        fail::fail_point!("recover-between-moves", |_| std::process::abort());
         moved(&self.new, &self.ledger)?;
         Ok(had.then(|| before.display().to_string()))
     }
@@ -269,7 +281,7 @@ async fn rebuild(
     config: &Config,
     ledger: &Ledger,
     host: Arc<dyn StockHost>,
-    clock: Arc<dyn crate::domain::time::Clock>,
+    clock: Arc<dyn Clock>,
 ) -> Result<(), String> {
     let registry = Registry::new();
     let text = |e: prometheus::Error| format!("register metrics: {e}");
@@ -399,26 +411,13 @@ impl Known<'_> {
             found.insert(record.definition.id.clone(), record.clone());
         }
         for (id, buckets) in self.stood {
-            if found.contains_key(id) {
-                if let Some((no, meta)) = buckets.iter().find(|(_, meta)| !self.is_ours(meta)) {
-                    return Err(format!(
-                        "bucket {} of sale {id} was last served by ledger {}, which nobody here \
-                         knows: its orders would be lost. Bring its ledger, or take the keys \
-                         {{fg:{id}:{}}}:* away",
-                        no.0, meta.ledger, no.0
-                    ));
-                }
-                continue;
+            let told = |meta: &&Meta| self.is_ours(meta) && !meta.sale.is_empty();
+            if !found.contains_key(id)
+                && let Some(meta) = buckets.values().find(told)
+            {
+                let record = decode_sale(&meta.sale).map_err(|e| format!("sale {id}: {e}"))?;
+                found.insert(id.clone(), record);
             }
-            let ours = buckets
-                .values()
-                .find(|m| self.is_ours(m) && !m.sale.is_empty());
-            let Some(meta) = ours else {
-                report.left_alone.push(id.to_string());
-                continue;
-            };
-            let record = decode_sale(&meta.sale).map_err(|e| format!("sale {id}: {e}"))?;
-            found.insert(id.clone(), record);
         }
         let stored = block_in_place(|| self.store.sales()).map_err(|e| e.to_string())?;
         for id in stored {
@@ -440,6 +439,18 @@ impl Known<'_> {
             };
             found.insert(id, record);
         }
+        for (id, buckets) in self.stood {
+            if !found.contains_key(id) {
+                report.left_alone.push(id.to_string());
+            } else if let Some((no, meta)) = buckets.iter().find(|(_, m)| !self.is_ours(m)) {
+                return Err(format!(
+                    "bucket {} of sale {id} was last served by ledger {}, which nobody here \
+                     knows: its orders would be lost. Bring its ledger, or take the keys \
+                     {{fg:{id}:{}}}:* away",
+                    no.0, meta.ledger, no.0
+                ));
+            }
+        }
         let mut numbers: BTreeMap<u16, SaleId> = BTreeMap::new();
         for (id, record) in &found {
             if let Some(other) = numbers.insert(record.number.0, id.clone()) {
@@ -457,13 +468,13 @@ impl Known<'_> {
         sale: &SaleId,
         after: Option<OrderId>,
         limit: usize,
-    ) -> Result<Vec<crate::domain::order::Order>, String> {
+    ) -> Result<Vec<Order>, String> {
         let page = block_in_place(|| self.store.orders_page(app::NODE, sale, after, limit));
         let page = page.map_err(|e| e.to_string())?;
         Ok(page.orders.into_iter().map(|stored| stored.order).collect())
     }
 
-    /// Gathers one sale from everywhere and writes it down.
+    /// Gathers one sale from everywhere.
     async fn bring(
         &self,
         mut record: SaleRecord,
@@ -490,13 +501,10 @@ impl Known<'_> {
                 .for_each(|order| pile.add(order, Copy::Store));
         }
         let (mut held, mut used) = (HashSet::new(), Vec::new());
-        for no in (0..sale.buckets).map(BucketNo) {
-            let Some(meta) = self.stood.get(&sale.id).and_then(|b| b.get(&no)) else {
+        for bucket in BucketRef::all(&sale) {
+            let stood = self.stood.get(&sale.id);
+            let Some(meta) = stood.and_then(|s| s.get(&bucket.bucket)) else {
                 continue;
-            };
-            let bucket = BucketRef {
-                sale: sale.id.clone(),
-                bucket: no,
             };
             let holds = read_holds(self.host, &bucket, |_, _| Ok(true)).await;
             for order in holds.map_err(|e| e.to_string())? {

@@ -20,7 +20,7 @@ use super::guard::Guard;
 use super::judge::Judge;
 use super::recovery::{RecoveryError, Tools, read_allotments};
 use crate::domain::codec::decode_order;
-use crate::domain::ids::{BucketNo, OrderId};
+use crate::domain::ids::OrderId;
 use crate::domain::order::{Order, Version};
 use crate::domain::sale::Sale;
 use crate::stock::{BucketRef, HostError, Meta, StockHost};
@@ -38,20 +38,13 @@ pub(super) async fn adopt(sale: &Sale, tools: &Tools) -> Result<Vec<u32>, Recove
         return Ok(epochs);
     }
     let mut strays: HashMap<OrderId, Order> = HashMap::new();
-    for no in 0..sale.buckets {
-        let bucket = BucketRef {
-            sale: sale.id.clone(),
-            bucket: BucketNo(no),
-        };
+    for bucket in BucketRef::all(sale) {
         let meta = patient(&bucket, || tools.host.meta(&bucket)).await?;
         epochs.push(meta.as_ref().map_or(0, |meta| meta.epoch));
         let Some(meta) = meta else { continue };
-        // Whoever takes over has brought together what stands here.
-        if tools.takes_over {
-            continue;
-        }
-        // One that was being made had been wiped: whatever stands there, the ledger has.
-        if meta.is_building {
+        // Whoever takes over has brought together what stands here; and one that was being
+        // made had been wiped, so that the ledger has all of it.
+        if tools.takes_over || meta.is_building {
             continue;
         }
         let (ledger, group) = (&tools.ledger, sale.id.as_bytes());
@@ -76,11 +69,7 @@ pub(super) async fn check(sale: &Sale, tools: &Tools) -> Result<(), RecoveryErro
     if !tools.host.is_second_copy() || tools.takes_over {
         return Ok(());
     }
-    for no in 0..sale.buckets {
-        let bucket = BucketRef {
-            sale: sale.id.clone(),
-            bucket: BucketNo(no),
-        };
+    for bucket in BucketRef::all(sale) {
         if let Some(meta) = patient(&bucket, || tools.host.meta(&bucket)).await? {
             check_witness(&bucket, &meta, &tools.ledger)?;
         }
@@ -142,7 +131,7 @@ fn hex(body: &[u8]) -> String {
 
 fn check_witness(bucket: &BucketRef, meta: &Meta, ledger: &Ledger) -> Result<(), RecoveryError> {
     let (ours, tip) = (ledger.id().to_string(), ledger.tip().seq.0);
-    if meta.ledger == ours && meta.seq <= tip || unheard_on_purpose() {
+    if meta.ledger == ours && meta.seq <= tip {
         return Ok(());
     }
     Err(RecoveryError::Behind {
@@ -153,12 +142,6 @@ fn check_witness(bucket: &BucketRef, meta: &Meta, ledger: &Ledger) -> Result<(),
         ours,
         tip,
     })
-}
-
-/// Only the test that proves that somebody notices believes the ledger unasked.
-fn unheard_on_purpose() -> bool {
-    fail::fail_point!("stock-no-witness", |_| true);
-    false
 }
 
 /// The orders that a bucket holds, as far as they are `wanted`.

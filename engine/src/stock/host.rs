@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::standing::{Holds, Meta, UsedKeys};
 use crate::domain::ids::{BucketNo, SaleId};
+use crate::domain::sale::Sale;
 
 /// One bucket of one sale; names its six keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,6 +23,13 @@ pub struct BucketRef {
 }
 
 impl BucketRef {
+    pub fn all(sale: &Sale) -> impl Iterator<Item = Self> {
+        (0..sale.buckets).map(|no| Self {
+            sale: sale.id.clone(),
+            bucket: BucketNo(no),
+        })
+    }
+
     /// All keys share one hash tag, hence one Redis slot.
     pub fn keys(&self) -> [String; 6] {
         ["meta", "stock", "holds", "users", "keys", "moves"]

@@ -2,7 +2,7 @@
 //! in Redis and in the order store, and comes back from there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -54,17 +54,23 @@ rate = 1500.0
 seconds = 300.0
 "#;
 
-/// `floodgate recover` on an engine's folder: what it reports.
-fn recover(folder: &Path) -> Value {
-    let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+/// `floodgate recover` on an engine's folder, broken off where `fail` says.
+fn run(folder: &Path, fail: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_floodgate"))
         .arg("recover")
         .arg("--config")
         .arg(folder.join("floodgate.toml"))
         .arg("--data-dir")
         .arg(folder.join("data"))
         .env("RUST_LOG", "warn")
+        .env("FAILPOINTS", fail)
         .output()
-        .expect("it runs");
+        .expect("it runs")
+}
+
+/// What a recovery reports.
+fn recover(folder: &Path) -> Value {
+    let done = run(folder, "");
     let text = String::from_utf8_lossy(&done.stdout);
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{text}{said}");
@@ -226,4 +232,43 @@ fn a_sale_that_another_ledger_sold_does_not_begin_anew() {
         "nothing was touched"
     );
     assert_eq!(engine.remaining("tea"), 1);
+}
+
+/// Wherever a recovery is broken off, the engine does not sell, and the next one finishes:
+/// also what only the old ledger knew, and what was closed.
+#[test]
+fn a_recovery_that_is_broken_off_is_done_again() {
+    for step in ["written", "between-moves", "moved", "marked"] {
+        let Some(server) = redis::start() else { return };
+        let mut site = Site::new(&server);
+        site.config = open_sale("tea", 9, 2, &server.toml());
+        let engine = site.start().expect("a new engine");
+        let ana = engine.buy("ana", "k", ONE).json["orderId"].clone();
+        let older = site.folder.path().join("older");
+        engine.kill();
+        copy(&site.ledger(), &older);
+        let engine = site.start().expect("a restart");
+        let bob = engine.buy("bob", "k", ONE).json["orderId"].clone();
+        let path = format!("/v1/orders/{}/cancel", ana.as_str().expect("won"));
+        assert_eq!(engine.post("ana", &path).status, 200);
+        engine.kill();
+        std::fs::remove_dir_all(site.ledger()).expect("removed");
+        copy(&older, &site.ledger());
+
+        let broken = run(site.folder.path(), &format!("recover-{step}=return"));
+        assert!(!broken.status.success(), "{step}");
+        assert!(site.start().is_err(), "{step}: it does not sell");
+        assert_eq!(recover(site.folder.path())["recovered"], true, "{step}");
+        let engine = site.start().expect("recovered");
+        let resumed = engine.admin("POST", "/admin/v1/sales/tea/resume", "");
+        assert_eq!(resumed.status, 200, "{step}");
+        for (user, order, state) in [("ana", &ana, "CLOSED"), ("bob", &bob, "PENDING_PAYMENT")] {
+            let again = engine.buy(user, "k", ONE);
+            assert_eq!(again.status, 200, "{step}: {}", again.body);
+            assert_eq!(&again.json["orderId"], order, "{step}");
+            assert_eq!(again.json["status"], state, "{step}");
+        }
+        assert_eq!(engine.remaining("tea"), 8, "{step}");
+        assert_eq!(engine.differences(), 0, "{step}");
+    }
 }

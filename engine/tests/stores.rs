@@ -257,7 +257,8 @@ fn an_older_version_that_comes_late_changes_no_snapshot(fresh: Fresh) {
 }
 
 fn a_new_owners_first_step_outranks_the_old_owners_last(fresh: Fresh) {
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     let mut old = ordered("tea", 1);
     old.version = Version(1 << 32 | 0xFFFF_FFFF);
     // As far as epochs go: they stay below 2^31.
@@ -402,7 +403,8 @@ fn the_first_mark_is_set_once_whoever_comes(fresh: Fresh) {
 }
 
 fn every_node_has_a_mark_of_its_own(fresh: Fresh) {
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     store
         .put(0, &batch([&ordered("tea", 1)]), None, &mark(3))
         .unwrap();
@@ -448,7 +450,8 @@ fn a_batch_with_a_refused_row_leaves_nothing(fresh: Fresh) {
 }
 
 fn the_same_key_in_another_sale_or_of_another_buyer_is_another_order(fresh: Fresh) {
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     let tea = ordered("tea", 1);
     let mut coffee = ordered("coffee", 2);
     coffee.user = tea.user.clone();
@@ -463,7 +466,8 @@ fn the_same_key_in_another_sale_or_of_another_buyer_is_another_order(fresh: Fres
 }
 
 fn a_mark_moves_without_any_rows(fresh: Fresh) {
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     store.put(0, &Batch::default(), None, &mark(1)).unwrap();
     let put = store
         .put(0, &Batch::default(), Some(&mark(1)), &mark(2))
@@ -473,7 +477,8 @@ fn a_mark_moves_without_any_rows(fresh: Fresh) {
 }
 
 fn pages_are_complete_and_repeat_nothing(fresh: Fresh) {
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     let mut tea: Vec<Order> = (0..23).flat_map(|n| some_life("tea", n)).collect();
     let coffee: Vec<Order> = (100..110).flat_map(|n| some_life("coffee", n)).collect();
     shuffle(&mut tea, 5);
@@ -496,7 +501,8 @@ fn pages_are_complete_and_repeat_nothing(fresh: Fresh) {
 }
 
 fn a_page_says_at_which_mark_it_was_read(fresh: Fresh) {
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     let read = |after| store.orders_page(0, &sale("tea"), after, 2).unwrap();
     assert_eq!(read(None).mark, None);
 
@@ -550,7 +556,8 @@ fn rows_and_mark_are_read_at_one_moment(fresh: Fresh) {
 
 fn stock_is_counted_by_state(fresh: Fresh) {
     use OrderEvent::{Cancel, Granted, PaymentApplied, RefundAsked, RefundDone, WindowEnded};
-    let store = fresh().open().unwrap();
+    let place = fresh();
+    let store = place.open().unwrap();
     let now = UnixMs(T0 + 5_000_000);
     let refund = RefundAsked { restock: true };
     let lives: [&[OrderEvent]; 8] = [

@@ -54,6 +54,8 @@ macro_rules! every_case {
             $(
                 #[test]
                 fn $case() {
+                    // Else it ends with the case's last place, under its open stores.
+                    let _server = crate::places::postgres::Server::shared();
                     super::$case(crate::places::PostgresPlace::fresh);
                 }
             )*

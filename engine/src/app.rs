@@ -24,7 +24,7 @@ use crate::http::{
 };
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::recover;
-use crate::sale::{Created, SaleMetrics, Selling, SellingParts};
+use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts};
 use crate::stock::StockHost;
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stock::redis::RedisHost;
@@ -110,6 +110,7 @@ pub async fn run(
     let clock = clock();
     let admission = AdmissionMetrics::register(&registry).map_err(text)?;
     let seed = || getrandom::u64().map_err(|e| format!("draw a seed: {e}"));
+    let (owed, _owed_list) = Owed::channel();
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
         host,
@@ -120,6 +121,7 @@ pub async fn run(
         limits: Limits::new(&config.buyers, seed()?, &admission),
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
+        owed,
         takes_over: false,
     })
     .await

@@ -5,7 +5,7 @@
 //!       │                     └───────┬──────────┘
 //!       │ window ends / cancel        └──refund──▶ REFUND_DUE ──▶ REFUNDED
 //!       ▼
-//!     CLOSED ──payment arrives late, fresh units──▶ PAID
+//!     CLOSED ──payment arrives late: fresh units──▶ PENDING_PAYMENT ──▶ PAID, in one go
 //! ```
 //! Each step that changes something raises the version and says what it does to
 //! the stock; the caller makes it durable before the stock hears of it.
@@ -68,8 +68,13 @@ pub enum OrderState {
     Closed {
         reason: CloseReason,
     },
-    RefundDue,
-    Refunded,
+    /// `restocked`: its units are on sale again; else they are withdrawn.
+    RefundDue {
+        restocked: bool,
+    },
+    Refunded {
+        restocked: bool,
+    },
 }
 
 /// What can happen to an order.
@@ -79,8 +84,13 @@ pub enum OrderEvent {
     PaymentStarted {
         until: UnixMs,
     },
-    /// A captured payment matches this order. On a closed order: fresh units are held.
+    /// A captured payment matches this order.
     PaymentApplied,
+    /// A payment came after the order closed, and fresh units were found for it: it is
+    /// pending again for the moment that its payment takes.
+    HeldAgain {
+        now: UnixMs,
+    },
     Granted,
     WindowEnded {
         now: UnixMs,
@@ -100,7 +110,7 @@ pub enum StockMove {
     Pay,
     /// held → available
     Close,
-    /// available → sold, for a payment that came after the order closed
+    /// available → held, for a payment that came after the order closed
     Rehold,
     /// sold → available
     Restock,
@@ -130,8 +140,8 @@ impl OrderState {
             Self::Paid => "PAID",
             Self::Delivered => "DELIVERED",
             Self::Closed { .. } => "CLOSED",
-            Self::RefundDue => "REFUND_DUE",
-            Self::Refunded => "REFUNDED",
+            Self::RefundDue { .. } => "REFUND_DUE",
+            Self::Refunded { .. } => "REFUNDED",
         }
     }
 
@@ -142,8 +152,8 @@ impl OrderState {
             Self::Paid
             | Self::Delivered
             | Self::Closed { .. }
-            | Self::RefundDue
-            | Self::Refunded => false,
+            | Self::RefundDue { .. }
+            | Self::Refunded { .. } => false,
         }
     }
 
@@ -153,8 +163,18 @@ impl OrderState {
             Self::Paid | Self::Delivered => true,
             Self::PendingPayment { .. }
             | Self::Closed { .. }
-            | Self::RefundDue
-            | Self::Refunded => false,
+            | Self::RefundDue { .. }
+            | Self::Refunded { .. } => false,
+        }
+    }
+
+    /// Units that were sold, given back, and are not for sale again.
+    pub fn is_withdrawn(self) -> bool {
+        match self {
+            Self::RefundDue { restocked } | Self::Refunded { restocked } => !restocked,
+            Self::PendingPayment { .. } | Self::Paid | Self::Delivered | Self::Closed { .. } => {
+                false
+            }
         }
     }
 
@@ -206,14 +226,24 @@ impl OrderState {
             ),
 
             (S::Paid, E::Granted) => changed(S::Delivered, StockMove::None),
-            (S::Paid | S::Delivered, E::RefundAsked { restock: true }) => {
-                changed(S::RefundDue, StockMove::Restock)
+            (S::Paid | S::Delivered, E::RefundAsked { restock }) => changed(
+                S::RefundDue { restocked: restock },
+                if restock {
+                    StockMove::Restock
+                } else {
+                    StockMove::Withdraw
+                },
+            ),
+            (S::RefundDue { restocked }, E::RefundDone) => {
+                changed(S::Refunded { restocked }, StockMove::None)
             }
-            (S::Paid | S::Delivered, E::RefundAsked { restock: false }) => {
-                changed(S::RefundDue, StockMove::Withdraw)
-            }
-            (S::RefundDue, E::RefundDone) => changed(S::Refunded, StockMove::None),
-            (S::Closed { .. }, E::PaymentApplied) => changed(S::Paid, StockMove::Rehold),
+            (S::Closed { .. }, E::HeldAgain { now }) => changed(
+                S::PendingPayment {
+                    until: now,
+                    grace_used: true,
+                },
+                StockMove::Rehold,
+            ),
 
             // Said again: callbacks, timers and impatient people repeat themselves.
             (S::Delivered, E::Granted)
@@ -223,21 +253,36 @@ impl OrderState {
                 },
                 E::Cancel,
             )
-            | (S::RefundDue | S::Refunded, E::RefundAsked { .. })
-            | (S::Refunded, E::RefundDone)
+            | (S::RefundDue { .. } | S::Refunded { .. }, E::RefundAsked { .. })
+            | (S::Refunded { .. }, E::RefundDone)
             | (
-                S::Paid | S::Delivered | S::Closed { .. } | S::RefundDue | S::Refunded,
+                S::Paid
+                | S::Delivered
+                | S::Closed { .. }
+                | S::RefundDue { .. }
+                | S::Refunded { .. },
                 E::WindowEnded { .. },
             ) => Ok(Step::Unchanged),
 
-            (S::PendingPayment { .. }, E::Granted | E::RefundAsked { .. } | E::RefundDone)
+            (
+                S::PendingPayment { .. },
+                E::HeldAgain { .. } | E::Granted | E::RefundAsked { .. } | E::RefundDone,
+            )
             | (
                 S::Paid | S::Delivered,
-                E::PaymentStarted { .. } | E::PaymentApplied | E::Cancel | E::RefundDone,
+                E::PaymentStarted { .. }
+                | E::PaymentApplied
+                | E::HeldAgain { .. }
+                | E::Cancel
+                | E::RefundDone,
             )
             | (
                 S::Closed { .. },
-                E::PaymentStarted { .. } | E::Granted | E::RefundAsked { .. } | E::RefundDone,
+                E::PaymentStarted { .. }
+                | E::PaymentApplied
+                | E::Granted
+                | E::RefundAsked { .. }
+                | E::RefundDone,
             )
             | (
                 S::Closed {
@@ -246,8 +291,12 @@ impl OrderState {
                 E::Cancel,
             )
             | (
-                S::RefundDue | S::Refunded,
-                E::PaymentStarted { .. } | E::PaymentApplied | E::Granted | E::Cancel,
+                S::RefundDue { .. } | S::Refunded { .. },
+                E::PaymentStarted { .. }
+                | E::PaymentApplied
+                | E::HeldAgain { .. }
+                | E::Granted
+                | E::Cancel,
             ) => Err(IllegalStep { state: self, event }),
         }
     }
@@ -331,6 +380,7 @@ mod tests {
         prop_oneof![
             (0_u64..200).prop_map(|t| OrderEvent::PaymentStarted { until: UnixMs(t) }),
             Just(OrderEvent::PaymentApplied),
+            (0_u64..200).prop_map(|t| OrderEvent::HeldAgain { now: UnixMs(t) }),
             Just(OrderEvent::Granted),
             (0_u64..200).prop_map(|t| OrderEvent::WindowEnded { now: UnixMs(t) }),
             Just(OrderEvent::Cancel),
@@ -355,7 +405,7 @@ mod tests {
                             StockMove::None => {}
                             StockMove::Pay => { held -= 1; sold += 1 }
                             StockMove::Close => { held -= 1; available += 1 }
-                            StockMove::Rehold => { available -= 1; sold += 1 }
+                            StockMove::Rehold => { available -= 1; held += 1 }
                             StockMove::Restock => { sold -= 1; available += 1 }
                             StockMove::Withdraw => { sold -= 1; withdrawn += 1 }
                         }
@@ -364,13 +414,14 @@ mod tests {
                 }
                 prop_assert_eq!(held, i32::from(state.is_held()));
                 prop_assert_eq!(sold, i32::from(state.is_sold()));
+                prop_assert_eq!(withdrawn, i32::from(state.is_withdrawn()));
                 prop_assert_eq!(held + sold + available + withdrawn, 1);
                 prop_assert!(available >= 0 && withdrawn >= 0);
             }
         }
 
         /// Saying the same thing twice changes nothing the second time, except
-        /// a payment, which must never be applied twice.
+        /// a payment, which must never be applied twice, and what comes with one.
         #[test]
         fn repeats_change_nothing(events in prop::collection::vec(event(), 0..40)) {
             let mut state = OrderState::PendingPayment { until: UnixMs(100), grace_used: false };
@@ -378,7 +429,13 @@ mod tests {
                 if let Ok(Step::Changed(next, _)) = state.step(event) {
                     match next.step(event) {
                         Ok(Step::Unchanged) => {}
-                        Err(_) => prop_assert_eq!(event, OrderEvent::PaymentApplied),
+                        Err(_) => {
+                            let with_money = matches!(
+                                event,
+                                OrderEvent::PaymentApplied | OrderEvent::HeldAgain { .. }
+                            );
+                            prop_assert!(with_money);
+                        }
                         Ok(Step::Changed(again, _)) => prop_assert!(false, "{:?} became {:?}", next, again),
                     }
                     state = next;

@@ -6,8 +6,13 @@
 //!     └──▶ REVIEW ── accepted ▶ APPLIED / rejected ──┘
 //! ```
 
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
 use super::ids::{Channel, ChannelTxnNo, OrderId, PaymentId};
 use super::money::{Cents, Currency};
+use super::order::Order;
 use super::time::UnixMs;
 
 /// One capture of money, unique for ever by (channel, transaction number).
@@ -58,7 +63,65 @@ pub struct IllegalStep {
     pub event: PaymentEvent,
 }
 
+impl Payment {
+    /// From channel and transaction number, so that one capture has one id for ever,
+    /// whoever tells of it and however often.
+    pub fn id_of(channel: &Channel, txn: &ChannelTxnNo) -> PaymentId {
+        let mut hash = Sha256::new();
+        hash.update(channel.as_bytes());
+        hash.update([0]);
+        hash.update(txn.as_bytes());
+        let mut id = String::with_capacity(36);
+        id.push_str("pay_");
+        for byte in &hash.finalize()[..16] {
+            // Writing to a string cannot fail.
+            let _ = write!(id, "{byte:02x}");
+        }
+        PaymentId::parse(&id).expect("letters, digits and a line are an id")
+    }
+
+    /// What does not match the order that the payment names; `None` when all does.
+    pub fn mismatch(&self, order: &Order) -> Option<String> {
+        if self.currency != order.currency {
+            return Some(format!(
+                "paid in {}, the order is in {}",
+                self.currency, order.currency
+            ));
+        }
+        let owed = order.pay_amount();
+        (self.amount != owed).then(|| format!("{} cents paid, {} owed", self.amount.0, owed.0))
+    }
+
+    /// The next snapshot, or `None` when that was said before.
+    pub fn step(&self, event: PaymentEvent) -> Result<Option<Self>, IllegalStep> {
+        Ok(self.state.step(event)?.map(|state| Self {
+            state,
+            ..self.clone()
+        }))
+    }
+}
+
 impl PaymentState {
+    /// Grows with each step on every way through the machine: the version of a
+    /// payment's snapshot.
+    pub fn rank(self) -> u64 {
+        match self {
+            Self::Captured => 1,
+            Self::Review => 2,
+            Self::Applied => 3,
+            Self::RefundDue => 4,
+            Self::Refunded => 5,
+        }
+    }
+
+    /// Somebody still has to do something about it.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Captured | Self::Review | Self::RefundDue => true,
+            Self::Applied | Self::Refunded => false,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Captured => "CAPTURED",
@@ -108,6 +171,7 @@ mod tests {
             let mut owed = false;
             for event in events {
                 if let Ok(Some(next)) = state.step(event) {
+                    prop_assert!(next.rank() > state.rank());
                     owed |= next == PaymentState::RefundDue;
                     state = next;
                 }

@@ -160,8 +160,8 @@ impl<'a> OrderOut<'a> {
                 OrderState::PendingPayment { .. }
                 | OrderState::Paid
                 | OrderState::Delivered
-                | OrderState::RefundDue
-                | OrderState::Refunded => None,
+                | OrderState::RefundDue { .. }
+                | OrderState::Refunded { .. } => None,
             },
         }
     }

@@ -202,8 +202,10 @@ fn order_json(o: &Order) -> Value {
             }
             .into();
         }
-        OrderState::Paid | OrderState::Delivered | OrderState::RefundDue | OrderState::Refunded => {
+        OrderState::RefundDue { restocked } | OrderState::Refunded { restocked } => {
+            body["restocked"] = restocked.into();
         }
+        OrderState::Paid | OrderState::Delivered => {}
     }
     body
 }

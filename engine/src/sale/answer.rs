@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::ids::OrderId;
 use crate::domain::order::Order;
+use crate::domain::payment::Payment;
 
 /// A correct "no": nothing was set aside, and asking again in the same
 /// circumstances gets the same "no".
@@ -26,6 +27,20 @@ pub enum Answer {
     Won(Arc<Order>),
     Refused(Refusal),
     /// The script or the commit may or may not have happened; the key knows later.
+    Unknown,
+}
+
+/// What became of a capture, or of what somebody asked of a payment.
+#[derive(Debug, Clone)]
+pub enum Captured {
+    /// Durable, now or before; `replayed`: the transaction was known.
+    Stands {
+        payment: Arc<Payment>,
+        replayed: bool,
+    },
+    /// The state of the payment, or of its order, does not allow it.
+    Illegal(Arc<Payment>),
+    Missing,
     Unknown,
 }
 

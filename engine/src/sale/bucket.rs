@@ -101,10 +101,12 @@ impl Bucket {
         self.caller.bucket().bucket
     }
 
-    /// `None`: the bucket must be rebuilt before it is asked again.
+    /// `None`: the bucket must be rebuilt before it is asked again. `again`: for orders
+    /// that closed before their payment came.
     pub async fn reserve(
         &mut self,
         now: UnixMs,
+        again: bool,
         units_max: u32,
         orders: impl Iterator<Item = (&Order, &Bytes)>,
     ) -> Option<Vec<Verdict>> {
@@ -115,7 +117,7 @@ impl Bucket {
             })
             .collect();
         self.caller.witness(self.ledger.tip().seq.0);
-        let answer = self.caller.reserve(now, false, units_max, &requests).await;
+        let answer = self.caller.reserve(now, again, units_max, &requests).await;
         self.heard(answer)
     }
 

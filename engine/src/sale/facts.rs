@@ -10,8 +10,9 @@ use floodgate_ledger::{Draft, Kind, Ledger, ReadError, Snapshot};
 use super::guard::Units;
 use crate::domain::allotment::{Allotment, Transfer};
 use crate::domain::codec::{self, CodecError};
-use crate::domain::ids::{BucketNo, OrderId, SaleId};
+use crate::domain::ids::{BucketNo, Channel, ChannelTxnNo, OrderId, SaleId};
 use crate::domain::order::Order;
+use crate::domain::payment::Payment;
 use crate::domain::sale::{Sale, SaleRecord};
 use crate::domain::time::UnixMs;
 
@@ -19,6 +20,10 @@ pub const ORDER: Kind = Kind(1);
 pub const SALE: Kind = Kind(2);
 pub const ALLOTMENT: Kind = Kind(3);
 pub const TRANSFER: Kind = Kind(4);
+pub const PAYMENT: Kind = Kind(5);
+
+/// The group of payments that name no order of ours; no sale has such an id.
+pub const NO_SALE: &[u8] = b"*payments";
 
 /// Meta: the floor of order ids, eight bytes big-endian.
 pub const ID_FLOOR: &[u8] = b"id-floor";
@@ -100,6 +105,67 @@ pub fn transfer_draft(sale: &SaleId, id: &str, transfer: &Transfer, now: UnixMs)
         at_ms: now.0,
         body: codec::encode_transfer(transfer).into(),
     }
+}
+
+/// Owned by its order, so that an order's payments are found.
+pub fn payment_draft(sale: Option<&SaleId>, payment: &Payment, now: UnixMs) -> Draft {
+    Draft {
+        kind: PAYMENT,
+        group: sale.map_or(Bytes::from_static(NO_SALE), |sale| {
+            Bytes::copy_from_slice(sale.as_bytes())
+        }),
+        id: Bytes::copy_from_slice(payment.id.as_bytes()),
+        version: payment.state.rank(),
+        live: payment.state.is_open(),
+        owner: payment
+            .order
+            .map(|id| Bytes::copy_from_slice(id.as_bytes())),
+        uniques: Vec::new(),
+        at_ms: now.0,
+        body: codec::encode_payment(payment).into(),
+    }
+}
+
+/// Taken by the first record of a payment, for ever.
+pub fn payment_key(channel: &Channel, txn: &ChannelTxnNo) -> Bytes {
+    format!("pay:{channel}:{txn}").into()
+}
+
+pub fn payment_of(snapshot: &Snapshot) -> Result<Payment, FactError> {
+    codec::decode_payment(&snapshot.body).map_err(|source| FactError::Body {
+        seq: snapshot.seq.0,
+        source,
+    })
+}
+
+/// A payment by what is unique in it, whatever it was said to be for.
+pub fn find_payment(
+    ledger: &Ledger,
+    channel: &Channel,
+    txn: &ChannelTxnNo,
+) -> Result<Option<Payment>, FactError> {
+    let Some(holder) = ledger.unique(&payment_key(channel, txn))? else {
+        return Ok(None);
+    };
+    ledger
+        .entity(&holder.group, PAYMENT, &holder.id)?
+        .as_ref()
+        .map(payment_of)
+        .transpose()
+}
+
+/// Payments that an order may have: more than this nobody makes.
+const PAYMENTS_MAX: usize = 1_000;
+
+pub fn payments_of(ledger: &Ledger, order: OrderId) -> Result<Vec<Payment>, FactError> {
+    let refs = ledger.by_owner(order.as_bytes(), PAYMENT, None, PAYMENTS_MAX)?;
+    let mut payments = Vec::with_capacity(refs.len());
+    for found in refs {
+        if let Some(snapshot) = ledger.entity(&found.group, PAYMENT, &found.id)? {
+            payments.push(payment_of(&snapshot)?);
+        }
+    }
+    Ok(payments)
 }
 
 pub fn order_of(snapshot: &Snapshot) -> Result<Order, FactError> {

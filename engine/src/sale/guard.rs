@@ -98,6 +98,13 @@ impl Guard {
         self.n_live += 1;
     }
 
+    /// From the ledger, at start: units of a refund that are not for sale again.
+    pub fn withdraw(&mut self, units: &Units) {
+        for (sku, n) in units {
+            self.lines[*sku].withdrawn += u64::from(*n);
+        }
+    }
+
     /// Follows a durable step of an order: `was` and `is` are its marks before
     /// and after, none where the order was, or is, not live.
     pub fn follow(
@@ -134,7 +141,7 @@ impl Guard {
                     line.sold += n;
                 }
                 StockMove::Close => line.held -= n,
-                StockMove::Rehold => line.sold += n,
+                StockMove::Rehold => line.held += n,
                 StockMove::Restock => line.sold -= n,
                 StockMove::Withdraw => {
                     line.sold -= n;

@@ -225,6 +225,21 @@ impl Index {
         buyer.units_live
     }
 
+    /// Fresh units for an order whose payment came after it closed, if the limit lets
+    /// its user have them. The order itself was counted when it was made.
+    pub fn take_again(&self, user: &UserId, units: u32) -> bool {
+        let Some(cell) = self.cell(user) else {
+            return false;
+        };
+        let mut buyer = cell.lock();
+        let live = buyer.units_live.saturating_add(units);
+        if live > self.limits.units_max && !fail_ignore_limits() {
+            return false;
+        }
+        buyer.units_live = live;
+        true
+    }
+
     /// Units of an order that closed count no longer; the key stays for ever.
     pub fn release(&self, user: &UserId, units: u32) {
         if let Some(cell) = self.cell(user) {

@@ -61,6 +61,9 @@ impl<'a> Judge<'a> {
         let Some(guard) = self.guards.get_mut(usize::from(order.id.bucket().0)) else {
             return;
         };
+        if order.state.is_withdrawn() {
+            guard.withdraw(&facts::units_of(self.sale, order));
+        }
         if order.state.is_live() {
             let units = facts::units_of(self.sale, order);
             guard.restore(&units, order.state.is_held(), order.mark());

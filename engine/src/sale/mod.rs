@@ -15,6 +15,8 @@ mod judge;
 mod live;
 mod metrics;
 mod order_ids;
+mod owed;
+mod paying;
 mod rebuild;
 mod recovery;
 mod refill;
@@ -23,13 +25,14 @@ mod teller;
 mod windows;
 
 pub(crate) use adopt::{patient, read_holds};
-pub use answer::{Answer, Changed, Refusal};
+pub use answer::{Answer, Captured, Changed, Refusal};
 pub use bucket::BucketAudit;
 pub use facts::FactError;
 pub use guard::{Line, Units};
 pub(crate) use judge::{Judge, Setback};
 pub use live::LiveSale;
 pub use metrics::SaleMetrics;
+pub use owed::{Due, Owed, OwedList};
 pub use recovery::RecoveryError;
 pub use selling::{
     Bought, Created, OrdersPage, OwnOrders, Purchase, Selling, SellingParts, Switched,

@@ -22,6 +22,7 @@ use super::index::{Index, UserLimits};
 use super::live::{LiveSale, SkuStock};
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
+use super::owed::Owed;
 use super::rebuild::{self, CHUNK, Kept, ROOM_MAX};
 use super::refill::Refiller;
 use super::teller::Teller;
@@ -105,6 +106,7 @@ pub struct Tools {
     /// Buckets that another ledger served are taken over: `floodgate recover` has
     /// brought together what it knew.
     pub takes_over: bool,
+    pub owed: Owed,
     /// Told when a task that sells ends other than by being told to.
     pub fallen: watch::Sender<Option<String>>,
 }
@@ -226,6 +228,7 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
                 clock: Arc::clone(&tools.clock),
                 metrics: tools.metrics.clone(),
                 windows,
+                owed: tools.owed.clone(),
                 refill: (sale.buckets > 1).then(|| refill.clone()),
             },
             teller,
@@ -375,6 +378,10 @@ impl Books<'_> {
                 order.state.is_held(),
                 order.mark(),
             );
+        }
+        if order.state.is_withdrawn() {
+            let units = facts::units_of(self.sale, order);
+            self.guards[bucket].withdraw(&units);
         }
         if let OrderState::PendingPayment { until, .. } = order.state {
             self.windows[bucket].push((until, order.id));

@@ -16,13 +16,14 @@ use tokio::time::Instant;
 use super::adopt;
 use super::answer::{Answer, Changed, Refusal};
 use super::bucket::BucketAudit;
-use super::desk::{Ask, Command};
+use super::desk::{Act, Ask, Command, Wish};
 use super::facts::{self, FactError};
 use super::guard::Units;
 use super::index::{Claimed, Known};
 use super::live::LiveSale;
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, LEASE_MS};
+use super::owed::Owed;
 use super::recovery::{self, RecoveryError, Tools};
 use crate::admission::{Asker, Limits, Shed, Standing};
 use crate::domain::allotment::Allotment;
@@ -47,6 +48,8 @@ pub struct SellingParts {
     pub under_way_max: u32,
     /// Longest a buyer waits for an answer; after it the outcome is "unknown".
     pub answer_max: Duration,
+    /// Where payments go whose money must go back.
+    pub owed: Owed,
     /// Whether buckets that another ledger served are taken over.
     pub takes_over: bool,
 }
@@ -111,18 +114,25 @@ pub struct OwnOrders {
 }
 
 /// Why a group is not known to be durable.
-enum NotCommitted {
+pub(super) enum NotCommitted {
     /// It can never be, as it is.
     Refused(String),
     /// The ledger closed, before it took the group or after; the text says which.
     Unconfirmed(String),
 }
 
+/// What came of asking a desk.
+pub(super) enum Wished<T> {
+    Heard(T),
+    NoDesk,
+    Silence,
+}
+
 type SalesById = HashMap<SaleId, Arc<LiveSale>>;
 
 pub struct Selling {
     sales: ArcSwap<SalesById>,
-    tools: Tools,
+    pub(super) tools: Tools,
     answer_max: Duration,
     limits: Limits,
     /// From where the limits count time.
@@ -131,6 +141,8 @@ pub struct Selling {
     /// One sale is created or switched at a time. The highest number that a sale was
     /// ever given: one whose creation was not confirmed may have it all the same.
     admin: Mutex<u16>,
+    /// Payments that belong to no desk are written one at a time.
+    pub(super) strays: Mutex<()>,
     /// Why a task that sells ended, if one did.
     fallen: watch::Sender<Option<String>>,
 }
@@ -148,6 +160,7 @@ impl Selling {
             seed,
             under_way_max,
             answer_max,
+            owed,
             takes_over,
         } = parts;
         let mut records: Vec<SaleRecord> = Vec::new();
@@ -184,6 +197,7 @@ impl Selling {
             seed,
             under_way_max,
             takes_over,
+            owed,
             fallen: fallen.clone(),
         };
         let selling = Arc::new(Self {
@@ -194,6 +208,7 @@ impl Selling {
             started: Instant::now(),
             disk_low: AtomicBool::new(false),
             admin: Mutex::new(last_number),
+            strays: Mutex::new(()),
             fallen,
         });
         for record in &records {
@@ -416,7 +431,7 @@ impl Selling {
         Switched::Done(live)
     }
 
-    async fn commit(&self, group: Group) -> Result<(), NotCommitted> {
+    pub(super) async fn commit(&self, group: Group) -> Result<(), NotCommitted> {
         let receipt = match self.tools.ledger.append(group).await {
             Ok(receipt) => receipt,
             Err(error @ AppendError::Closed) => {
@@ -595,7 +610,7 @@ impl Selling {
         Ok(order.filter(|o| o.user == *user))
     }
 
-    fn sale_of(&self, id: OrderId) -> Option<Arc<LiveSale>> {
+    pub(super) fn sale_of(&self, id: OrderId) -> Option<Arc<LiveSale>> {
         let number = id.parts().sale;
         self.sales
             .load()
@@ -669,26 +684,38 @@ impl Selling {
 
     /// Asks the order's desk for a change.
     pub async fn change(&self, id: OrderId, event: OrderEvent) -> Changed {
-        let Some(live) = self.sale_of(id) else {
-            return Changed::Missing(id);
-        };
-        let Some(desk) = live.desk(id.bucket()) else {
-            return Changed::Missing(id);
-        };
-        let (reply, answer) = oneshot::channel();
-        let change = Command::Change {
-            order: id,
+        let act = |reply| Act::Step {
             event,
             reply: Some(reply),
         };
+        match self.wish(id, act).await {
+            Wished::Heard(changed) => changed,
+            Wished::NoDesk => Changed::Missing(id),
+            Wished::Silence => Changed::Unknown,
+        }
+    }
+
+    pub(super) async fn wish<T>(
+        &self,
+        order: OrderId,
+        act: impl FnOnce(oneshot::Sender<T>) -> Act,
+    ) -> Wished<T> {
+        let Some(live) = self.sale_of(order) else {
+            return Wished::NoDesk;
+        };
+        let Some(desk) = live.desk(order.bucket()) else {
+            return Wished::NoDesk;
+        };
+        let (reply, answer) = oneshot::channel();
+        let act = act(reply);
         // A desk that is stuck takes nothing either: both waits are one.
         let asked = async {
-            desk.send(change).await.ok()?;
+            desk.send(Command::Change(Wish { order, act })).await.ok()?;
             answer.await.ok()
         };
         match tokio::time::timeout(self.answer_max, asked).await {
-            Ok(Some(changed)) => changed,
-            Ok(None) | Err(_) => Changed::Unknown,
+            Ok(Some(heard)) => Wished::Heard(heard),
+            Ok(None) | Err(_) => Wished::Silence,
         }
     }
 

@@ -58,8 +58,8 @@ fn event(state: OrderState) -> &'static str {
         OrderState::Paid => "order.paid",
         OrderState::Delivered => "order.delivered",
         OrderState::Closed { .. } => "order.closed",
-        OrderState::RefundDue => "order.refund_due",
-        OrderState::Refunded => "order.refunded",
+        OrderState::RefundDue { .. } => "order.refund_due",
+        OrderState::Refunded { .. } => "order.refunded",
     }
 }
 

@@ -196,10 +196,10 @@ fn step(world: &World, journal: &Journal, before: Option<&Order>, order: &Order)
         (Some(OrderState::Paid), OrderState::Delivered) => {
             asked(|event| matches!(event, OrderEvent::Granted))
         }
-        (Some(OrderState::Paid | OrderState::Delivered), OrderState::RefundDue) => {
+        (Some(OrderState::Paid | OrderState::Delivered), OrderState::RefundDue { .. }) => {
             asked(|event| matches!(event, OrderEvent::RefundAsked { .. }))
         }
-        (Some(OrderState::RefundDue), OrderState::Refunded) => {
+        (Some(OrderState::RefundDue { .. }), OrderState::Refunded { .. }) => {
             asked(|event| matches!(event, OrderEvent::RefundDone))
         }
         (_, _) => false,

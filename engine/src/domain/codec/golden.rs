@@ -247,8 +247,10 @@ fn every_state_survives_the_bytes() {
         OrderState::Closed {
             reason: CloseReason::Canceled,
         },
-        OrderState::RefundDue,
-        OrderState::Refunded,
+        OrderState::RefundDue { restocked: true },
+        OrderState::RefundDue { restocked: false },
+        OrderState::Refunded { restocked: true },
+        OrderState::Refunded { restocked: false },
     ] {
         let order = order(state);
         assert_eq!(decode_order(&encode_order(&order)), Ok(order));

@@ -28,10 +28,11 @@ impl OrderEncoder {
             OrderState::Closed {
                 reason: CloseReason::Canceled,
             } => (4, 2, false),
-            OrderState::RefundDue => (5, 0, false),
-            OrderState::Refunded => (6, 0, false),
+            OrderState::RefundDue { .. } => (5, 0, false),
+            OrderState::Refunded { .. } => (6, 0, false),
         };
         (w.state, w.close_reason, w.grace_used) = (state, close_reason, grace_used);
+        w.withdrawn = o.state.is_withdrawn();
         set_bytes(&mut w.id, o.id.as_bytes());
         set_text(&mut w.sale, o.sale.as_str());
         set_text(&mut w.user, o.user.as_str());
@@ -82,8 +83,12 @@ pub fn decode_order(bytes: &[u8]) -> Result<Order, CodecError> {
         (4, 2) => OrderState::Closed {
             reason: CloseReason::Canceled,
         },
-        (5, _) => OrderState::RefundDue,
-        (6, _) => OrderState::Refunded,
+        (5, _) => OrderState::RefundDue {
+            restocked: !w.withdrawn,
+        },
+        (6, _) => OrderState::Refunded {
+            restocked: !w.withdrawn,
+        },
         _ => return Err(field("state")),
     };
     let items = w

@@ -35,6 +35,9 @@ pub struct Order {
     pub pay_deadline_ms: u64,
     #[prost(string, tag = "15")]
     pub device: String,
+    /// with states 5 and 6: the units did not go back on sale
+    #[prost(bool, tag = "16")]
+    pub withdrawn: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,113 +1,215 @@
-//! Changes of orders (cancel, window end): first the ledger, then the stock, so
-//! units return only after the closing is durable.
+//! Changes of orders and what belongs to them (cancel, window end, payment, refund):
+//! first the ledger, then the stock, so units return only after the closing is durable,
+//! and whoever asked hears of it when both have it.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use floodgate_ledger::Group;
 use tokio::sync::oneshot;
 
-use super::super::answer::Changed;
+use super::super::answer::{Captured, Changed};
 use super::super::bucket::Move;
-use super::super::facts;
+use super::super::facts::FactError;
+use super::slate::Slate;
 use super::{BATCH_MAX, Desk};
-use crate::domain::ids::OrderId;
-use crate::domain::order::{Order, OrderEvent, OrderState, mark};
+use crate::domain::ids::{OrderId, PaymentId};
+use crate::domain::order::{Order, OrderEvent, OrderState};
+use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
 use crate::domain::time::UnixMs;
 
+/// Something that somebody wants to happen to an order.
+#[derive(Debug)]
+pub struct Wish {
+    pub order: OrderId,
+    pub act: Act,
+}
+
+#[derive(Debug)]
+pub enum Act {
+    /// Nobody hears of those that time brings.
+    Step {
+        event: OrderEvent,
+        reply: Option<oneshot::Sender<Changed>>,
+    },
+    /// Money came. `may_rehold`: a closed order may take fresh units for it.
+    Capture {
+        payment: Box<Payment>,
+        may_rehold: bool,
+        reply: oneshot::Sender<Captured>,
+    },
+    /// Something is asked of a payment of this order.
+    Payment {
+        id: PaymentId,
+        asked: Asked,
+        reply: oneshot::Sender<Captured>,
+    },
+}
+
+/// What may be asked of a payment that stands in the ledger.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// Of one under review: it shall count.
+    Accept { note: String },
+    /// Of one under review: it shall go back.
+    Reject { note: String },
+    /// The provider says under which number it sent the money back.
+    Refunded { refund_no: String },
+}
+
+/// A capture for a closed order that may have fresh units.
+pub(super) struct Late {
+    pub order: OrderId,
+    pub payment: Payment,
+    pub reply: oneshot::Sender<Captured>,
+}
+
+/// What is said to whoever asked, once it is known whether it is durable.
+pub(super) type Tell = Box<dyn FnOnce(bool) + Send>;
+
+pub(super) fn tell<T: Send + 'static>(
+    reply: Option<oneshot::Sender<T>>,
+    answer: T,
+    unknown: T,
+) -> Tell {
+    Box::new(move |durable| {
+        if let Some(reply) = reply {
+            // Whoever asked may have gone; the change stands all the same.
+            let _ = reply.send(if durable { answer } else { unknown });
+        }
+    })
+}
+
+fn stands(payment: Payment, replayed: bool) -> Captured {
+    Captured::Stands {
+        payment: Arc::new(payment),
+        replayed,
+    }
+}
+
 impl Desk {
+    pub(super) fn slate(&self, now: UnixMs) -> Slate {
+        let parts = &self.parts;
+        Slate::new(
+            parts.ledger.clone(),
+            Arc::clone(&parts.sale),
+            parts.bucket.epoch(),
+            now,
+        )
+    }
+
     /// Everything that must happen to orders: durable first, then in the stock.
-    pub(super) async fn change(
-        &mut self,
-        now: UnixMs,
-        changes: Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>,
-    ) {
-        let mut seen: HashMap<OrderId, Order> = HashMap::new();
-        let (mut drafts, mut moves, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, event, reply) in changes {
-            let order = match seen.get(&id) {
-                Some(order) => order.clone(),
-                None => match facts::load_order(&self.parts.ledger, &self.parts.sale.id, id) {
-                    Ok(Some(order)) => order,
-                    Ok(None) => {
-                        // Its own commit may still be on the way to the disk.
-                        if matches!(event, OrderEvent::WindowEnded { .. }) {
-                            self.windows
-                                .push(Reverse((now.plus(Duration::from_millis(100)), id)));
-                        }
-                        answers.push((reply, Changed::Missing(id)));
-                        continue;
+    pub(super) async fn change(&mut self, now: UnixMs, wishes: Vec<Wish>) {
+        let mut slate = self.slate(now);
+        let (mut tells, mut late) = (Vec::new(), Vec::new());
+        for Wish { order, act } in wishes {
+            match act {
+                Act::Step { event, reply } => {
+                    let changed = self.step(&mut slate, order, event);
+                    tells.push(tell(reply, changed, Changed::Unknown));
+                }
+                Act::Capture {
+                    payment,
+                    may_rehold,
+                    reply,
+                } => {
+                    let payment = *payment;
+                    match capture(&mut slate, order, &payment, may_rehold) {
+                        Ok(Some(said)) => tells.push(tell(Some(reply), said, Captured::Unknown)),
+                        Ok(None) => late.push(Late {
+                            order,
+                            payment,
+                            reply,
+                        }),
+                        Err(error) => tells.push(unread(&error, order, reply)),
                     }
-                    Err(error) => {
-                        tracing::error!(%error, order = %id, "read an order");
-                        if matches!(event, OrderEvent::WindowEnded { .. }) {
-                            self.windows
-                                .push(Reverse((now.plus(Duration::from_secs(1)), id)));
-                        }
-                        answers.push((reply, Changed::Unknown));
-                        continue;
-                    }
+                }
+                Act::Payment { id, asked, reply } => match ask(&mut slate, &id, asked) {
+                    Ok(said) => tells.push(tell(Some(reply), said, Captured::Unknown)),
+                    Err(error) => tells.push(unread(&error, order, reply)),
                 },
-            };
-            match order.step(event, self.parts.bucket.epoch(), now) {
-                Err(_) => answers.push((reply, Changed::Illegal(Arc::new(order)))),
-                Ok(None) => {
-                    if let (
-                        OrderState::PendingPayment { until, .. },
-                        OrderEvent::WindowEnded { .. },
-                    ) = (order.state, event)
-                    {
-                        self.windows.push(Reverse((until, id)));
-                    }
-                    answers.push((reply, Changed::Now(Arc::new(order))));
-                }
-                Ok(Some((next, moved))) => {
-                    let body = facts::order_body(&next);
-                    drafts.push(facts::order_draft(&next, body.clone()));
-                    moves.push(Move {
-                        units: facts::units_of(&self.parts.sale, &next),
-                        was: order
-                            .state
-                            .is_live()
-                            .then(|| mark(&order.id, order.version)),
-                        is: next.state.is_live().then(|| next.mark()),
-                        from: order.version,
-                        moved,
-                        body,
-                        order: next.clone(),
-                    });
-                    seen.insert(id, next.clone());
-                    answers.push((reply, Changed::Now(Arc::new(next))));
-                }
             }
         }
-        if !drafts.is_empty() {
-            let committed = match self
-                .parts
-                .ledger
-                .append(Group {
-                    drafts,
-                    meta: Vec::new(),
-                })
-                .await
-            {
+        self.commit(slate, tells).await;
+        for one in late {
+            self.late(now, one).await;
+        }
+    }
+
+    fn step(&mut self, slate: &mut Slate, id: OrderId, event: OrderEvent) -> Changed {
+        let timed = matches!(event, OrderEvent::WindowEnded { .. });
+        let mut again = |wait: Duration| {
+            if timed {
+                let at = slate.now.plus(wait);
+                self.windows.push(Reverse((at, id)));
+            }
+        };
+        let order = match slate.order(id) {
+            Ok(Some(order)) => order,
+            Ok(None) => {
+                // Its own commit may still be on the way to the disk.
+                again(Duration::from_millis(100));
+                return Changed::Missing(id);
+            }
+            Err(error) => {
+                tracing::error!(%error, order = %id, "read an order");
+                again(Duration::from_secs(1));
+                return Changed::Unknown;
+            }
+        };
+        let Ok(next) = slate.step(&order, event) else {
+            return Changed::Illegal(Arc::new(order));
+        };
+        if let (OrderState::PendingPayment { until, .. }, true) = (next.state, timed) {
+            self.windows.push(Reverse((until, id)));
+        }
+        if let OrderEvent::RefundAsked { .. } = event
+            && next.version != order.version
+            && let Err(error) = slate.give_back(&next, "the order is refunded")
+        {
+            tracing::error!(%error, order = %id, "read an order's payments");
+            slate.spoil();
+            return Changed::Unknown;
+        }
+        Changed::Now(Arc::new(next))
+    }
+
+    /// `false`: nothing of the slate happened.
+    pub(super) async fn commit(&mut self, slate: Slate, tells: Vec<Tell>) -> bool {
+        let (drafts, moves, owed) = (slate.drafts, slate.moves, slate.owed);
+        let mut durable = !slate.is_spoiled;
+        if durable && !drafts.is_empty() {
+            let group = Group {
+                drafts,
+                meta: Vec::new(),
+            };
+            let committed = match self.parts.ledger.append(group).await {
                 Ok(receipt) => receipt.await.map(|_| ()).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = committed {
                 tracing::error!(%error, "commit changes of orders");
-                for (reply, _) in answers {
-                    send(reply, Changed::Unknown);
-                }
-                return;
+                durable = false;
             }
-            self.settle(moves).await;
         }
-        for (reply, changed) in answers {
-            send(reply, changed);
+        if durable {
+            if !moves.is_empty() {
+                self.settle(moves).await;
+            }
+            for payment in owed {
+                self.parts.owed.tell(payment);
+            }
+        } else {
+            // Their windows were taken off the list for this.
+            let soon = slate.now.plus(Duration::from_millis(100));
+            let orders = moves.iter().map(|m| Reverse((soon, m.order.id)));
+            self.windows.extend(orders);
         }
+        for tell in tells {
+            tell(durable);
+        }
+        durable
     }
 
     /// Tells the stock of durable changes, then counts them.
@@ -128,24 +230,124 @@ impl Desk {
         }
     }
 
-    pub(super) fn take_due(
-        &mut self,
-        now: UnixMs,
-        changes: &mut Vec<(OrderId, OrderEvent, Option<oneshot::Sender<Changed>>)>,
-    ) {
-        while changes.len() < BATCH_MAX
+    pub(super) fn take_due(&mut self, now: UnixMs, wishes: &mut Vec<Wish>) {
+        while wishes.len() < BATCH_MAX
             && let Some(Reverse((until, id))) = self.windows.peek().copied()
             && until <= now
         {
             self.windows.pop();
-            changes.push((id, OrderEvent::WindowEnded { now }, None));
+            let event = OrderEvent::WindowEnded { now };
+            let act = Act::Step { event, reply: None };
+            wishes.push(Wish { order: id, act });
         }
     }
 }
 
-fn send(reply: Option<oneshot::Sender<Changed>>, changed: Changed) {
-    if let Some(reply) = reply {
-        // Whoever asked may have gone; the change stands all the same.
-        let _ = reply.send(changed);
+pub(super) fn unread(error: &FactError, order: OrderId, reply: oneshot::Sender<Captured>) -> Tell {
+    tracing::error!(%error, %order, "read what a payment is for");
+    tell(Some(reply), Captured::Unknown, Captured::Unknown)
+}
+
+/// What a capture comes to; `None`: its order is closed and may have fresh units.
+pub(super) fn capture(
+    slate: &mut Slate,
+    id: OrderId,
+    payment: &Payment,
+    may_rehold: bool,
+) -> Result<Option<Captured>, FactError> {
+    if let Some(known) = slate.known(payment)? {
+        return Ok(Some(stands(known, true)));
     }
+    let Some(order) = slate.order(id)? else {
+        return Ok(Some(Captured::Missing));
+    };
+    if let Some(why) = payment.mismatch(&order) {
+        return Ok(Some(first(slate, payment, PaymentState::Review, &why)));
+    }
+    let why = match order.state {
+        OrderState::PendingPayment { .. } => {
+            return Ok(Some(apply(slate, &order, payment)));
+        }
+        OrderState::Closed { .. } if may_rehold => return Ok(None),
+        OrderState::Closed { .. } => "the order was closed before the money came",
+        OrderState::Paid | OrderState::Delivered => "the order was paid before",
+        OrderState::RefundDue { .. } | OrderState::Refunded { .. } => "the order was refunded",
+    };
+    Ok(Some(first(slate, payment, PaymentState::RefundDue, why)))
+}
+
+pub(super) fn first(
+    slate: &mut Slate,
+    payment: &Payment,
+    state: PaymentState,
+    why: &str,
+) -> Captured {
+    let payment = Payment {
+        state,
+        note: why.to_owned(),
+        ..payment.clone()
+    };
+    slate.first(&payment);
+    stands(payment, false)
+}
+
+/// The order takes the money. Only of one that waits for it.
+pub(super) fn apply(slate: &mut Slate, order: &Order, payment: &Payment) -> Captured {
+    match slate.step(order, OrderEvent::PaymentApplied) {
+        Ok(_) => first(slate, payment, PaymentState::Applied, ""),
+        Err(error) => first(slate, payment, PaymentState::Review, &error.to_string()),
+    }
+}
+
+fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Captured, FactError> {
+    let Some(payment) = slate.payment(id)? else {
+        return Ok(Captured::Missing);
+    };
+    let (event, note, refund_no) = match asked {
+        Asked::Accept { note } => (PaymentEvent::Apply, note, String::new()),
+        Asked::Reject { note } => (PaymentEvent::GiveBack, note, String::new()),
+        Asked::Refunded { refund_no } => {
+            (PaymentEvent::RefundDone, payment.note.clone(), refund_no)
+        }
+    };
+    let next = match payment.step(event) {
+        // Whether it counts is for the refund of its order to say.
+        Ok(Some(_))
+            if event == PaymentEvent::GiveBack && payment.state == PaymentState::Applied =>
+        {
+            return Ok(Captured::Illegal(Arc::new(payment)));
+        }
+        Ok(Some(next)) => Payment {
+            note,
+            refund_no,
+            ..next
+        },
+        Ok(None) => return Ok(stands(payment, true)),
+        Err(_) => return Ok(Captured::Illegal(Arc::new(payment))),
+    };
+    let order = match payment.order {
+        Some(order) => slate.order(order)?,
+        None => None,
+    };
+    match (event, order) {
+        (PaymentEvent::Apply, Some(order)) => {
+            if slate.step(&order, OrderEvent::PaymentApplied).is_err() {
+                return Ok(Captured::Illegal(Arc::new(payment)));
+            }
+            slate.put(&next);
+        }
+        (PaymentEvent::Apply, None) => return Ok(Captured::Illegal(Arc::new(payment))),
+        (PaymentEvent::RefundDone, Some(order)) => {
+            slate.put(&next);
+            if let OrderState::RefundDue { .. } = order.state
+                && slate.is_paid_back(order.id)?
+            {
+                // Named by the machine for exactly this state.
+                let _ = slate.step(&order, OrderEvent::RefundDone);
+            }
+        }
+        (PaymentEvent::RefundDone, None)
+        | (PaymentEvent::GiveBack | PaymentEvent::Flag, Some(_) | None) => slate.put(&next),
+    }
+    Ok(stands(next, false))
 }

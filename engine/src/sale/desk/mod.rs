@@ -9,7 +9,9 @@
 //! ledger, then the stock, so units return only after the closing is durable.
 
 mod change;
+mod late;
 mod refill;
+mod slate;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,9 +22,10 @@ use floodgate_ledger::{Group, Ledger};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
+pub use self::change::{Act, Asked, Wish};
 use self::refill::Line;
 pub use self::refill::{Give, Given};
-use super::answer::{Answer, Changed, Refusal};
+use super::answer::{Answer, Refusal};
 use super::bucket::{Bucket, BucketAudit};
 use super::facts;
 use super::guard::{Guard, Units};
@@ -30,13 +33,14 @@ use super::index::{Claim, Index};
 use super::live::SkuStock;
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
+use super::owed::Owed;
 use super::refill::{Fetched, Wanted};
 use super::teller::{Teller, Winner};
 use super::windows::FirstWindow;
 use crate::admission::Admitted;
 use crate::domain::codec::OrderEncoder;
 use crate::domain::ids::{DeviceId, OrderId};
-use crate::domain::order::{Item, Order, OrderEvent, OrderState, StockMove, Version};
+use crate::domain::order::{Item, Order, OrderState, StockMove, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::{Clock, UnixMs};
 use crate::stock::Verdict;
@@ -61,11 +65,7 @@ pub enum Command {
         asked_at: Instant,
         reply: oneshot::Sender<Answer>,
     },
-    Change {
-        order: OrderId,
-        event: OrderEvent,
-        reply: Option<oneshot::Sender<Changed>>,
-    },
+    Change(Wish),
     Audit {
         reply: oneshot::Sender<BucketAudit>,
     },
@@ -104,6 +104,8 @@ pub struct DeskParts {
     pub metrics: SaleMetrics,
     /// Pay windows of orders that are pending, from the ledger.
     pub windows: Vec<(UnixMs, OrderId)>,
+    /// Whoever sends money back hears of it here.
+    pub owed: Owed,
     /// None where a sale has one bucket.
     pub refill: Option<mpsc::Sender<Wanted>>,
 }
@@ -224,11 +226,7 @@ impl Desk {
                         }
                     }
                 }
-                Command::Change {
-                    order,
-                    event,
-                    reply,
-                } => changes.push((order, event, reply)),
+                Command::Change(wish) => changes.push(wish),
                 Command::Audit { reply } => audits.push(reply),
                 Command::Give(give) => gives.push(give),
                 Command::Take {
@@ -361,6 +359,7 @@ impl Desk {
                 .bucket
                 .reserve(
                     now,
+                    false,
                     self.parts.sale.units_per_user,
                     buyers.iter().map(|b| &b.order).zip(&bodies),
                 )
@@ -499,7 +498,7 @@ impl Desk {
                 }
                 StockMove::Rehold => {
                     add(&stock.available, -n);
-                    add(&stock.sold, n);
+                    add(&stock.held, n);
                 }
                 StockMove::Restock => {
                     add(&stock.sold, -n);

@@ -1,0 +1,161 @@
+//! What a turn decides about orders and payments, before any of it is durable: each
+//! decision sees the ones before it, and all of them go to the ledger as one group.
+//!
+//! Reads the ledger; writes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use floodgate_ledger::{Draft, Ledger};
+
+use super::super::bucket::Move;
+use super::super::facts::{self, FactError};
+use crate::domain::ids::{OrderId, PaymentId};
+use crate::domain::order::{IllegalStep, Order, OrderEvent, StockMove};
+use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
+use crate::domain::sale::Sale;
+use crate::domain::time::UnixMs;
+
+pub struct Slate {
+    ledger: Ledger,
+    sale: Arc<Sale>,
+    epoch: u32,
+    pub now: UnixMs,
+    orders: HashMap<OrderId, Order>,
+    payments: HashMap<PaymentId, Payment>,
+    pub drafts: Vec<Draft>,
+    pub moves: Vec<Move>,
+    /// Payments that from now on wait for their money to go back.
+    pub owed: Vec<Payment>,
+    /// Half of a change stands here and the other half could not be read.
+    pub is_spoiled: bool,
+}
+
+impl Slate {
+    pub fn new(ledger: Ledger, sale: Arc<Sale>, epoch: u32, now: UnixMs) -> Self {
+        Self {
+            ledger,
+            sale,
+            epoch,
+            now,
+            orders: HashMap::new(),
+            payments: HashMap::new(),
+            drafts: Vec::new(),
+            moves: Vec::new(),
+            owed: Vec::new(),
+            is_spoiled: false,
+        }
+    }
+
+    /// Nothing of it may become durable.
+    pub fn spoil(&mut self) {
+        self.is_spoiled = true;
+    }
+
+    pub fn order(&self, id: OrderId) -> Result<Option<Order>, FactError> {
+        match self.orders.get(&id) {
+            Some(order) => Ok(Some(order.clone())),
+            None => facts::load_order(&self.ledger, &self.sale.id, id),
+        }
+    }
+
+    /// The order after the event; as it is, when the event changes nothing.
+    pub fn step(&mut self, order: &Order, event: OrderEvent) -> Result<Order, IllegalStep> {
+        let Some((next, moved)) = order.step(event, self.epoch, self.now)? else {
+            return Ok(order.clone());
+        };
+        self.record(order, &next, moved);
+        Ok(next)
+    }
+
+    pub fn record(&mut self, order: &Order, next: &Order, moved: StockMove) {
+        let body = facts::order_body(next);
+        self.drafts.push(facts::order_draft(next, body.clone()));
+        self.moves.push(Move {
+            units: facts::units_of(&self.sale, next),
+            was: order.state.is_live().then(|| order.mark()),
+            is: next.state.is_live().then(|| next.mark()),
+            from: order.version,
+            moved,
+            body,
+            order: next.clone(),
+        });
+        self.orders.insert(next.id, next.clone());
+    }
+
+    /// The capture of this channel and transaction, whatever it was said to be for.
+    pub fn known(&self, payment: &Payment) -> Result<Option<Payment>, FactError> {
+        match self.payments.get(&payment.id) {
+            Some(known) => Ok(Some(known.clone())),
+            None => facts::find_payment(&self.ledger, &payment.channel, &payment.channel_txn_no),
+        }
+    }
+
+    pub fn payment(&self, id: &PaymentId) -> Result<Option<Payment>, FactError> {
+        if let Some(known) = self.payments.get(id) {
+            return Ok(Some(known.clone()));
+        }
+        let group = self.sale.id.as_bytes();
+        self.ledger
+            .entity(group, facts::PAYMENT, id.as_bytes())?
+            .as_ref()
+            .map(facts::payment_of)
+            .transpose()
+    }
+
+    fn payments_of(&self, order: OrderId) -> Result<Vec<Payment>, FactError> {
+        let mut payments: HashMap<PaymentId, Payment> = facts::payments_of(&self.ledger, order)?
+            .into_iter()
+            .map(|p| (p.id.clone(), p))
+            .collect();
+        let newer = self.payments.values().filter(|p| p.order == Some(order));
+        payments.extend(newer.map(|p| (p.id.clone(), p.clone())));
+        Ok(payments.into_values().collect())
+    }
+
+    /// A capture that nobody knew before takes its transaction number for ever.
+    pub fn first(&mut self, payment: &Payment) {
+        let key = facts::payment_key(&payment.channel, &payment.channel_txn_no);
+        self.draft_payment(payment, vec![key]);
+    }
+
+    pub fn put(&mut self, payment: &Payment) {
+        self.draft_payment(payment, Vec::new());
+    }
+
+    fn draft_payment(&mut self, payment: &Payment, uniques: Vec<Bytes>) {
+        self.drafts.push(Draft {
+            uniques,
+            ..facts::payment_draft(Some(&self.sale.id), payment, self.now)
+        });
+        if payment.state == PaymentState::RefundDue {
+            self.owed.push(payment.clone());
+        }
+        self.payments.insert(payment.id.clone(), payment.clone());
+    }
+
+    /// What a refund of an order brings with it: its money goes back.
+    pub fn give_back(&mut self, order: &Order, why: &str) -> Result<(), FactError> {
+        for payment in self.payments_of(order.id)? {
+            if payment.state == PaymentState::Applied
+                && let Ok(Some(due)) = payment.step(PaymentEvent::GiveBack)
+            {
+                self.put(&Payment {
+                    note: why.to_owned(),
+                    ..due
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The order is refunded once none of its money is left here.
+    pub fn is_paid_back(&self, order: OrderId) -> Result<bool, FactError> {
+        let payments = self.payments_of(order)?;
+        Ok(payments.iter().all(|p| match p.state {
+            PaymentState::Refunded | PaymentState::Review => true,
+            PaymentState::Captured | PaymentState::Applied | PaymentState::RefundDue => false,
+        }))
+    }
+}

@@ -1,7 +1,7 @@
 -- Prelude: stands in front of every script; the loader joins the two texts, so
 -- that each host is sent one text per script.
 --
--- KEYS  1 meta  2 stock  3 holds  4 users  5 keys  6 moves   (all {fg:<sale>:<bucket>}:…)
+-- KEYS  1 meta  2 stock  3 holds  4 users  5 keys  6 moves  7 tail   (all {fg:<sale>:<bucket>}:…)
 -- ARGV  1 epoch  2 n  3 acked  4 ledger id  5 durable seq, then the script's own
 --
 -- Every call carries (epoch, n, acked). n is never used again for another
@@ -10,7 +10,7 @@
 --       {1, epoch, n} STALE:   a late copy of an old call; nothing was done
 --       {0, n, …}     the script's own answer
 local call = redis.call
-local META, STOCK, HOLDS, USERS, USED, MOVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local META, STOCK, HOLDS, USERS, USED, MOVES, TAIL = unpack(KEYS)
 local N = tonumber(ARGV[2])
 local DIGEST_SPAN = 1099511627776 -- 2^40
 

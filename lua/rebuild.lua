@@ -2,7 +2,7 @@
 --
 -- ARGV  6 step, then
 --       begin  7 starts_ms  8 ends_ms  9 sale, kept as it is    n must be 1, acked 0
---       chunk  7 kind (hold, user, used, stock or move)  8 count, then count × (field · value)
+--       chunk  7 kind (hold, user, used, stock, move or tail)  8 count, then count × (field · value)
 --       end    7 digest of the holds that were put back
 -- REPLY {0, n}   done
 -- While a bucket is being built every other script answers CHANGED.
@@ -19,8 +19,8 @@ if step == 'begin' then
       return {2, m[1], tonumber(m[2])}
     end
   end
-  call('UNLINK', META, STOCK, HOLDS, USERS, USED, MOVES)
-  for i = 2, 6 do
+  call('UNLINK', META, STOCK, HOLDS, USERS, USED, MOVES, TAIL)
+  for i = 2, #KEYS do
     call('HSET', KEYS[i], '_', '1')
   end
   call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8],
@@ -43,7 +43,7 @@ if step == 'end' then
   leave(ARGV[7])
   return {0, N}
 end
-local key = ({hold = HOLDS, user = USERS, used = USED, stock = STOCK, move = MOVES})[ARGV[7]]
+local key = ({hold = HOLDS, user = USERS, used = USED, stock = STOCK, move = MOVES, tail = TAIL})[ARGV[7]]
 local put = {}
 for i = 1, 2 * tonumber(ARGV[8]) do
   put[i] = ARGV[8 + i]

@@ -24,7 +24,7 @@ use crate::http::{
 };
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::recover;
-use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts};
+use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts, Stored};
 use crate::stock::StockHost;
 use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use crate::stock::redis::RedisHost;
@@ -103,7 +103,8 @@ pub async fn run(
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
     };
-    let store = open_store(&config, &ledger).await?;
+    let stored = Stored::default();
+    let store = open_store(&config, &ledger, &stored).await?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = stock_host(&config.stock, &workers).await?;
 
@@ -121,6 +122,7 @@ pub async fn run(
         limits: Limits::new(&config.buyers, seed()?, &admission),
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
+        stored: stored.clone(),
         owed,
         takes_over: false,
     })
@@ -163,6 +165,7 @@ pub async fn run(
     )
     .map_err(|e| format!("start the stream: {e}"))?;
     let stream = Arc::new(stream);
+    let telling = tokio::spawn(tell_stored(Arc::clone(&stream), stored));
     let marked = Arc::clone(&stream);
     let trimming = tokio::spawn(retention::run(
         ledger.clone(),
@@ -261,8 +264,9 @@ pub async fn run(
     watching.abort();
     lease.abort();
     trimming.abort();
-    // It holds the stream, which is to end here and not somewhere else.
-    let _ = trimming.await;
+    telling.abort();
+    // They hold the stream, which is to end here and not somewhere else.
+    let _ = tokio::join!(trimming, telling);
     // A desk whose stock does not answer has nothing that it could finish.
     if tokio::time::timeout(GRACE, selling.stop()).await.is_err() {
         tracing::warn!("a stock host does not answer; the next start brings its buckets back");
@@ -309,8 +313,12 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
 }
 
 /// Refuses to sell from a ledger that the order store has seen further.
-async fn open_store(config: &Config, ledger: &Ledger) -> Result<Arc<dyn OrderStore>, String> {
-    let (store, ledger) = (order_store(config).await?, ledger.clone());
+async fn open_store(
+    config: &Config,
+    ledger: &Ledger,
+    stored: &Stored,
+) -> Result<Arc<dyn OrderStore>, String> {
+    let (store, ledger, stored) = (order_store(config).await?, ledger.clone(), stored.clone());
     let folder = config.data_dir.display().to_string();
     // A store may be far away, and whoever asks it waits.
     tokio::task::spawn_blocking(move || {
@@ -323,10 +331,21 @@ async fn open_store(config: &Config, ledger: &Ledger) -> Result<Arc<dyn OrderSto
                  host know with `floodgate recover`"
             )
         })?;
+        stored.set(mark.seq);
         Ok(store)
     })
     .await
     .map_err(|e| e.to_string())?
+}
+
+/// What the order store has needs no second copy elsewhere.
+async fn tell_stored(stream: Arc<StreamWorker>, stored: Stored) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if let Some(mark) = stream.mark_in_step() {
+            stored.set(mark);
+        }
+    }
 }
 
 fn open_ledger(

@@ -64,7 +64,7 @@ impl Draw {
     }
 
     fn body(&mut self) -> (Script, String) {
-        match self.rng.u8(..24) {
+        match self.rng.u8(..26) {
             0..=9 => {
                 let n = self.rng.u8(1..=5);
                 let (now, again) = (self.rng.u16(90..=210), self.rng.u8(..5) / 4);
@@ -107,11 +107,23 @@ impl Draw {
                 let (sku, units) = (self.of(&SKUS), self.rng.u8(1..=4));
                 (Script::Move, format!("t{id} {side} {sku} {units}"))
             }
+            24 | 25 => {
+                let n = self.rng.u8(..=3);
+                let mut body = n.to_string();
+                for _ in 0..n {
+                    body += &format!(" 5:p{} {}:pay\u{0}ment", self.rng.u8(..6), self.version);
+                }
+                for _ in 0..self.rng.u8(..3) {
+                    body += &format!(" 5:p{}", self.rng.u8(..6));
+                }
+                (Script::Keep, body)
+            }
             20 | 21 => (Script::Audit, format!("3 {}", SKUS.join(" "))),
             // A rebuild in the middle of things, and words that are no numbers.
             22 => (
                 Script::Rebuild,
-                self.of(&["end 5", "chunk user 1 ana 2", "x"]).into(),
+                self.of(&["end 5", "chunk user 1 ana 2", "chunk tail 1 5:p1 2:x", "x"])
+                    .into(),
             ),
             _ => (
                 Script::Reserve,

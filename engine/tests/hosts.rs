@@ -18,6 +18,7 @@ fn script(name: &str) -> Script {
         "open" => Script::Open,
         "reserve" => Script::Reserve,
         "settle" => Script::Settle,
+        "keep" => Script::Keep,
         "move" => Script::Move,
         "rebuild" => Script::Rebuild,
         "audit" => Script::Audit,

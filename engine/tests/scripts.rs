@@ -53,6 +53,8 @@ enum Step {
     Move(u8, &'static str, i64),
     Reserve(u64, Vec<Ask>),
     Settle(Vec<Change>),
+    /// Facts that get a second copy, and facts that need it no more.
+    Keep(BTreeSet<u8>, BTreeSet<u8>),
     Rebuild(usize),
     /// An earlier call as it was, or in a new place with so much added to epoch and acked.
     Misplaced(Index, i64, u64),
@@ -117,6 +119,7 @@ fn mark(version: u64) -> u64 {
 #[derive(Default)]
 struct Model {
     units_max: i64,
+    tail: BTreeSet<String>,
     /// Units given, of each SKU that is known.
     skus: BTreeMap<&'static str, i64>,
     orders: Vec<Order>,
@@ -234,6 +237,20 @@ impl Model {
         }
         let answer = codes.iter().map(|code| format!(" {code}")).collect();
         (Script::Reserve, body, answer)
+    }
+
+    fn keep(&mut self, put: &BTreeSet<u8>, gone: &BTreeSet<u8>) -> Said {
+        let name = |n: &u8| format!("5:p{n}");
+        let mut body = put.len().to_string();
+        for n in put {
+            body += &format!(" {} 1:body", name(n));
+            self.tail.insert(name(n));
+        }
+        for n in gone {
+            body += &format!(" {}", name(n));
+            self.tail.remove(&name(n));
+        }
+        (Script::Keep, body, format!(" {}", self.tail.len()))
     }
 
     fn settle(&mut self, changes: &[Change]) -> Said {
@@ -355,7 +372,9 @@ impl Desk<'_> {
             kinds.map(move |(kind, units)| format!("{kind}:{sku} {units}"))
         });
         let stock = ("stock", stock.collect());
-        for (kind, rows) in self.model.rows().into_iter().chain([stock]) {
+        let tail = self.model.tail.iter().map(|fact| format!("{fact} 1:body"));
+        let tail = ("tail", tail.collect());
+        for (kind, rows) in self.model.rows().into_iter().chain([stock, tail]) {
             for rows in rows.chunks(rows_max) {
                 let body = format!("chunk {kind} {} {}", rows.len(), rows.join(" "));
                 self.call(said(body), times)?;
@@ -381,6 +400,7 @@ impl Desk<'_> {
                 (Script::Move, body, no.unwrap_or(" 0".into()))
             }
             Step::Reserve(now, asks) => self.model.reserve(*now, asks),
+            Step::Keep(put, gone) => self.model.keep(put, gone),
             Step::Settle(changes) => self.model.settle(changes),
             Step::Rebuild(rows_max) => return self.rebuild(*rows_max, times),
             Step::Misplaced(at, epoch, acked) => {
@@ -463,11 +483,13 @@ fn step() -> impl Strategy<Value = Step> {
     let lines = (skus, list(units(), 3)).prop_map(|(skus, n)| skus.into_iter().zip(n).collect());
     let wrong = prop_oneof![6 => Just(""), 1 => select(&["stale", "done", "many"][..])];
     let changes = list((at(), often(0.8), 0..3_usize, wrong), 1..=4);
+    let facts = || prop::collection::btree_set(0..6_u8, 0..4_usize);
     let wheres = prop_oneof![Just((0, 0)), select(&[(-1, 0), (1, 0), (0, 1)][..])];
     prop_oneof![
         2 => (0..6_u8, lines).prop_map(|(id, lines)| Step::Open(id, lines)),
         8 => (now, asks).prop_map(|(now, asks)| Step::Reserve(now, asks)),
         6 => changes.prop_map(Step::Settle),
+        2 => (facts(), facts()).prop_map(|(put, gone)| Step::Keep(put, gone)),
         2 => (0..4_u8, select(&SKUS[..3]), units()).prop_map(|(id, sku, n)| Step::Move(id, sku, n)),
         1 => (1..=4_usize).prop_map(Step::Rebuild),
         2 => (at(), wheres).prop_map(|(at, (epoch, acked))| Step::Misplaced(at, epoch, acked)),

@@ -31,7 +31,7 @@ use crate::domain::ids::{BucketNo, NodeNo, OrderId, SaleId};
 use crate::domain::order::Order;
 use crate::domain::sale::{Sale, SaleRecord, Switches};
 use crate::domain::time::{Clock, UnixMs};
-use crate::sale::{Owed, SaleMetrics, Selling, SellingParts, facts, patient, read_holds};
+use crate::sale::{Owed, SaleMetrics, Selling, SellingParts, Stored, facts, patient, read_holds};
 use crate::stock::{BucketRef, Meta, StockHost};
 use crate::stream::{Batch, Mark, OrderStore, Put, witness};
 use crate::workers::Workers;
@@ -296,6 +296,7 @@ async fn rebuild(
         seed: 0,
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
+        stored: Stored::default(),
         // The next start finds in the ledger what is owed.
         owed: Owed::channel().0,
         takes_over: true,

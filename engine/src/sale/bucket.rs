@@ -5,14 +5,18 @@ use bytes::Bytes;
 use floodgate_ledger::{Ledger, Seq};
 
 use super::guard::{Guard, Line, Units};
+use super::tail::{Fact, Stored, Tail};
 use crate::domain::ids::{BucketNo, SkuId};
 use crate::domain::order::{Order, StockMove, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::stock::{
-    AuditReply, BucketCaller, CallError, HoldRequest, SettleMove, SettleRequest, Settled, Side,
-    Silence, Verdict,
+    AuditReply, BucketCaller, CallError, HoldRequest, Row, SettleMove, SettleRequest, Settled,
+    Side, Silence, TailEntry, Verdict,
 };
+
+/// More leave the tail than come, until it is as short as it can be.
+const GONE_MAX: usize = 2_048;
 
 /// A durable step of an order, on its way to the stock.
 #[derive(Debug)]
@@ -71,17 +75,50 @@ pub struct Bucket {
     /// Transfers to this bucket are in the guard up to here. One that is durable and
     /// on its way stands in the ledger before it does.
     pub(super) taken: Seq,
+    pub(super) tail: Tail,
+    stored: Stored,
 }
 
 impl Bucket {
-    pub fn new(caller: BucketCaller, ledger: Ledger, record: Bytes) -> Self {
+    pub fn new(
+        caller: BucketCaller,
+        ledger: Ledger,
+        record: Bytes,
+        tail: Tail,
+        stored: Stored,
+    ) -> Self {
         let taken = ledger.tip().seq;
         Self {
             caller,
             ledger,
             record,
             taken,
+            tail,
+            stored,
         }
+    }
+
+    pub fn is_second_copy(&self) -> bool {
+        self.caller.is_second_copy()
+    }
+
+    /// Facts that are durable at `seq` get their second copy, and those that the order
+    /// store has by now lose theirs. `false`: the bucket must be rebuilt, which puts
+    /// them there as well.
+    pub async fn keep(&mut self, facts: Vec<(Fact, Row)>, seq: Seq) -> bool {
+        let mut rows = Vec::with_capacity(facts.len());
+        for (fact, row) in facts {
+            self.tail.put(fact, seq);
+            rows.push(row);
+        }
+        let gone = self.tail.take(self.stored.get(), GONE_MAX);
+        let gone: Vec<String> = gone
+            .iter()
+            .map(|fact| TailEntry::field(fact.kind.0, &fact.id))
+            .collect();
+        self.caller.witness(self.ledger.tip().seq.0);
+        let answer = self.caller.keep(&rows, &gone).await;
+        self.heard(answer).is_some()
     }
 
     /// The guard counts the transfer that was recorded here.

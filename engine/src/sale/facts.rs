@@ -21,6 +21,7 @@ pub const SALE: Kind = Kind(2);
 pub const ALLOTMENT: Kind = Kind(3);
 pub const TRANSFER: Kind = Kind(4);
 pub const PAYMENT: Kind = Kind(5);
+pub const ENTITLEMENT: Kind = Kind(6);
 
 /// The group of payments that name no order of ours; no sale has such an id.
 pub const NO_SALE: &[u8] = b"*payments";

@@ -21,6 +21,7 @@ mod rebuild;
 mod recovery;
 mod refill;
 mod selling;
+mod tail;
 mod teller;
 mod windows;
 
@@ -37,3 +38,4 @@ pub use recovery::RecoveryError;
 pub use selling::{
     Bought, Created, OrdersPage, OwnOrders, Purchase, Selling, SellingParts, Switched,
 };
+pub use tail::Stored;

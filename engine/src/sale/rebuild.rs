@@ -14,6 +14,7 @@ use floodgate_ledger::Group;
 use super::bucket::Bucket;
 use super::facts;
 use super::guard::Guard;
+use super::tail::Fact;
 use crate::domain::codec;
 use crate::domain::ids::{OrderId, UserId};
 use crate::domain::order::Order;
@@ -108,9 +109,28 @@ impl Bucket {
     /// Counters and what came and went; from here on the bucket sells.
     pub async fn finish(&mut self, sale: &Sale, guard: &Guard) -> Result<(), String> {
         let text = |e: CallError| e.to_string();
+        self.put_tail(sale).await?;
         self.put_stock(sale, guard).await.map_err(text)?;
         self.put_allotments(sale).await?;
         self.caller.rebuild_end(guard.digest).await.map_err(text)
+    }
+
+    /// What the order store does not have yet, as the ledger has it now.
+    async fn put_tail(&mut self, sale: &Sale) -> Result<(), String> {
+        let facts: Vec<Fact> = self.tail.facts().cloned().collect();
+        for facts in facts.chunks(CHUNK) {
+            let mut rows = Vec::with_capacity(facts.len());
+            for fact in facts {
+                let Some(id) = fact.entity_id() else { continue };
+                let found = self.ledger.entity(sale.id.as_bytes(), fact.kind, &id);
+                if let Some(found) = found.map_err(|e| e.to_string())? {
+                    rows.push(Row::tail(fact.kind.0, &fact.id, found.version, &found.body));
+                }
+            }
+            let put = self.caller.rebuild_rows(RowKind::Tail, &rows).await;
+            put.map_err(|e| e.to_string())?;
+        }
+        Ok(())
     }
 
     /// Durable before it is used: an epoch is never given twice.

@@ -25,6 +25,7 @@ use super::order_ids::{IdLease, OrderIds};
 use super::owed::Owed;
 use super::rebuild::{self, CHUNK, Kept, ROOM_MAX};
 use super::refill::Refiller;
+use super::tail::{Stored, Tails};
 use super::teller::Teller;
 use crate::admission::{Gate, GateLimits};
 use crate::domain::codec;
@@ -106,6 +107,7 @@ pub struct Tools {
     /// Buckets that another ledger served are taken over: `floodgate recover` has
     /// brought together what it knew.
     pub takes_over: bool,
+    pub stored: Stored,
     pub owed: Owed,
     /// Told when a task that sells ends other than by being told to.
     pub fallen: watch::Sender<Option<String>>,
@@ -135,7 +137,12 @@ pub fn highest_id_ms(ledger: &Ledger, sale: &Sale) -> Result<u64, RecoveryError>
 }
 
 /// Reads the sale's facts, rebuilds its buckets and opens its desks.
-pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale>, RecoveryError> {
+/// `tails`: what its buckets keep for the order store.
+pub async fn open_sale(
+    record: SaleRecord,
+    tools: &Tools,
+    tails: &mut Tails,
+) -> Result<Arc<LiveSale>, RecoveryError> {
     let sale = Arc::new(record.definition.clone());
     let epochs = adopt::adopt(&sale, tools).await?;
     let body = Bytes::from(codec::encode_sale(&record));
@@ -176,7 +183,9 @@ pub async fn open_sale(record: SaleRecord, tools: &Tools) -> Result<Arc<LiveSale
         // The ledger may have lost the newest epoch with its tail.
         let epoch = epochs.get(usize::from(no.0)).copied().unwrap_or(0);
         let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, epoch, ledger_id);
-        let bucket = Bucket::new(caller, tools.ledger.clone(), body.clone());
+        let tail = tails.of(&sale.id, no);
+        let (ledger, stored) = (tools.ledger.clone(), tools.stored.clone());
+        let bucket = Bucket::new(caller, ledger, body.clone(), tail, stored);
         // Nothing more is sold of a sale that ended.
         let room = if record.switches.ended {
             0

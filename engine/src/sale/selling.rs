@@ -25,6 +25,7 @@ use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, LEASE_MS};
 use super::owed::Owed;
 use super::recovery::{self, RecoveryError, Tools};
+use super::tail::{Stored, Tails};
 use crate::admission::{Asker, Limits, Shed, Standing};
 use crate::domain::allotment::Allotment;
 use crate::domain::codec::decode_sale;
@@ -48,6 +49,8 @@ pub struct SellingParts {
     pub under_way_max: u32,
     /// Longest a buyer waits for an answer; after it the outcome is "unknown".
     pub answer_max: Duration,
+    /// How far the order store has the ledger.
+    pub stored: Stored,
     /// Where payments go whose money must go back.
     pub owed: Owed,
     /// Whether buckets that another ledger served are taken over.
@@ -160,6 +163,7 @@ impl Selling {
             seed,
             under_way_max,
             answer_max,
+            stored,
             owed,
             takes_over,
         } = parts;
@@ -197,6 +201,7 @@ impl Selling {
             seed,
             under_way_max,
             takes_over,
+            stored,
             owed,
             fallen: fallen.clone(),
         };
@@ -216,8 +221,12 @@ impl Selling {
         }
         selling.extend_lease().await;
         let mut sales = SalesById::new();
+        let mut tails = Tails::default();
+        if selling.tools.host.is_second_copy() {
+            tails = Tails::read(&selling.tools.ledger, selling.tools.stored.get())?;
+        }
         for record in records {
-            let live = recovery::open_sale(record, &selling.tools).await?;
+            let live = recovery::open_sale(record, &selling.tools, &mut tails).await?;
             sales.insert(live.sale().id.clone(), live);
         }
         selling.sales.store(Arc::new(sales));
@@ -381,7 +390,7 @@ impl Selling {
             Err(NotCommitted::Refused(why)) => return Ok(Created::Refused(why)),
             Err(NotCommitted::Unconfirmed(why)) => return Err(RecoveryError::Unconfirmed(why)),
         }
-        let live = recovery::open_sale(record, &self.tools).await?;
+        let live = recovery::open_sale(record, &self.tools, &mut Tails::default()).await?;
         let mut sales = SalesById::clone(&sales);
         sales.insert(sale.id.clone(), Arc::clone(&live));
         self.sales.store(Arc::new(sales));

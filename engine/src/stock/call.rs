@@ -103,11 +103,11 @@ impl BucketCaller {
     /// What a hold carries of the order: all of it, or on a host that is no second
     /// copy nothing.
     pub fn carried<'a>(&self, blob: &'a [u8]) -> &'a [u8] {
-        if self.host.is_second_copy() {
-            blob
-        } else {
-            b""
-        }
+        if self.is_second_copy() { blob } else { b"" }
+    }
+
+    pub fn is_second_copy(&self) -> bool {
+        self.host.is_second_copy()
     }
 
     pub async fn make_room(&self, orders: usize) {

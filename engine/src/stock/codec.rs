@@ -4,6 +4,7 @@ use super::call::{BucketCaller, CallError};
 use bytes::Bytes;
 
 use super::host::{Args, Reply, Script};
+use super::standing::TailEntry;
 use crate::domain::ids::{OrderId, SkuId, UserId};
 use crate::domain::order::{Items, Order, Version};
 use crate::domain::time::UnixMs;
@@ -87,6 +88,7 @@ pub enum RowKind {
     Used,
     Stock,
     Move,
+    Tail,
 }
 
 /// One field of one of the bucket's keys, for a rebuild.
@@ -260,6 +262,20 @@ impl BucketCaller {
             .collect()
     }
 
+    /// Puts these into the tail and takes out what the order store has.
+    pub async fn keep(&mut self, put: &[Row], gone: &[String]) -> Result<(), CallError> {
+        self.call(Script::Keep, |args| {
+            args.push_number(put.len() as u64);
+            for row in put {
+                args.push(&row.field);
+                args.push(&row.value);
+            }
+            gone.iter().for_each(|field| args.push(field));
+        })
+        .await
+        .map(drop)
+    }
+
     /// Gives units to the bucket once per `id`; `false` when a withdrawal asks
     /// for more than is free.
     pub async fn open(&mut self, id: &str, lines: &[(SkuId, i64)]) -> Result<bool, CallError> {
@@ -322,6 +338,7 @@ impl BucketCaller {
                 RowKind::Used => "used",
                 RowKind::Stock => "stock",
                 RowKind::Move => "move",
+                RowKind::Tail => "tail",
             });
             args.push_number(rows.len() as u64);
             for row in rows {
@@ -437,6 +454,13 @@ impl Row {
         Self {
             field: format!("{kind}:{sku}").into_bytes(),
             value: units.to_string().into_bytes(),
+        }
+    }
+
+    pub fn tail(kind: u8, id: &str, version: u64, body: &[u8]) -> Self {
+        Self {
+            field: TailEntry::field(kind, id).into_bytes(),
+            value: TailEntry::value(version, body),
         }
     }
 

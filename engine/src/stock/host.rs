@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::standing::{Holds, Meta, UsedKeys};
+use super::standing::{Holds, Meta, Tail, UsedKeys};
 use crate::domain::ids::{BucketNo, SaleId};
 use crate::domain::sale::Sale;
 
-/// One bucket of one sale; names its six keys.
+/// One bucket of one sale; names its seven keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BucketRef {
     pub sale: SaleId,
@@ -31,8 +31,8 @@ impl BucketRef {
     }
 
     /// All keys share one hash tag, hence one Redis slot.
-    pub fn keys(&self) -> [String; 6] {
-        ["meta", "stock", "holds", "users", "keys", "moves"]
+    pub fn keys(&self) -> [String; 7] {
+        ["meta", "stock", "holds", "users", "keys", "moves", "tail"]
             .map(|name| format!("{{fg:{}:{}}}:{name}", self.sale, self.bucket.0))
     }
 
@@ -128,16 +128,18 @@ pub enum Script {
     Open,
     Reserve,
     Settle,
+    Keep,
     Move,
     Rebuild,
     Audit,
 }
 
 impl Script {
-    pub const ALL: [Script; 6] = [
+    pub const ALL: [Script; 7] = [
         Script::Open,
         Script::Reserve,
         Script::Settle,
+        Script::Keep,
         Script::Move,
         Script::Rebuild,
         Script::Audit,
@@ -202,6 +204,11 @@ pub trait StockHost: Send + Sync {
     /// The keys that a bucket's orders were bought with, paged as its holds are.
     fn used_keys<'a>(&'a self, _: &'a BucketRef, _at: u64) -> HostFuture<'a, UsedKeys> {
         Box::pin(std::future::ready(Ok(UsedKeys::default())))
+    }
+
+    /// What a bucket keeps beside its holds, paged as they are.
+    fn tail<'a>(&'a self, _: &'a BucketRef, _at: u64) -> HostFuture<'a, Tail> {
+        Box::pin(std::future::ready(Ok(Tail::default())))
     }
 
     /// Every bucket there is, of whatever sale.

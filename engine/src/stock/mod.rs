@@ -19,4 +19,4 @@ pub use codec::{
 };
 pub use host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 pub use script::text;
-pub use standing::{Holds, Meta, UsedKey, UsedKeys};
+pub use standing::{Holds, Meta, Tail, TailEntry, UsedKey, UsedKeys};

@@ -9,6 +9,7 @@ fn body(script: Script) -> &'static str {
         Script::Open => include_str!("../../../lua/open.lua"),
         Script::Reserve => include_str!("../../../lua/reserve.lua"),
         Script::Settle => include_str!("../../../lua/settle.lua"),
+        Script::Keep => include_str!("../../../lua/keep.lua"),
         Script::Move => include_str!("../../../lua/move.lua"),
         Script::Rebuild => include_str!("../../../lua/rebuild.lua"),
         Script::Audit => include_str!("../../../lua/audit.lua"),

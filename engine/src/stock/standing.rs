@@ -57,3 +57,45 @@ pub struct UsedKeys {
     /// Where to look next; `None`: that was all.
     pub next: Option<u64>,
 }
+
+/// What the ledger decided and no hold carries: a closed order, a payment, an entitlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailEntry {
+    /// The kind of the ledger's record.
+    pub kind: u8,
+    /// The id of its entity, as text.
+    pub id: String,
+    pub version: u64,
+    /// As the ledger keeps it.
+    pub body: Bytes,
+}
+
+impl TailEntry {
+    pub fn field(kind: u8, id: &str) -> String {
+        format!("{kind}:{id}")
+    }
+
+    pub fn value(version: u64, body: &[u8]) -> Vec<u8> {
+        [version.to_string().as_bytes(), b":", body].concat()
+    }
+
+    /// The reverse of the two.
+    pub fn parse(field: &str, value: &Bytes) -> Option<Self> {
+        let (kind, id) = field.split_once(':')?;
+        let colon = value.iter().position(|byte| *byte == b':')?;
+        Some(Self {
+            kind: kind.parse().ok()?,
+            id: id.to_owned(),
+            version: std::str::from_utf8(&value[..colon]).ok()?.parse().ok()?,
+            body: value.slice(colon + 1..),
+        })
+    }
+}
+
+/// Some of a bucket's tail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tail {
+    pub entries: Vec<TailEntry>,
+    /// Where to look next; `None`: that was all.
+    pub next: Option<u64>,
+}

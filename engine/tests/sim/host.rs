@@ -255,6 +255,7 @@ fn script_name(script: Script) -> &'static str {
         Script::Open => "script: open",
         Script::Reserve => "script: reserve",
         Script::Settle => "script: settle",
+        Script::Keep => "script: keep",
         Script::Move => "script: move",
         Script::Rebuild => "script: rebuild",
         Script::Audit => "script: audit",

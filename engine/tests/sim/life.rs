@@ -7,7 +7,7 @@ use floodgate_engine::admission::{AdmissionMetrics, Limits};
 use floodgate_engine::config::BuyerRules;
 use floodgate_engine::domain::ids::NodeNo;
 use floodgate_engine::domain::time::Clock;
-use floodgate_engine::sale::{Created, LiveSale, Owed, SaleMetrics, Selling, SellingParts};
+use floodgate_engine::sale::{Created, LiveSale, Owed, SaleMetrics, Selling, SellingParts, Stored};
 use floodgate_engine::stock::StockHost;
 use floodgate_engine::stream::{Mark, witness};
 use floodgate_ledger::{BatchLimits, Kind, Ledger, LedgerConfig, MemoryDisk, Tip};
@@ -114,6 +114,7 @@ impl Ground {
             seed: SEED,
             under_way_max: world.setup.under_way_max,
             answer_max: ms(world.setup.answer_ms),
+            stored: Stored::default(),
             owed: Owed::channel().0,
             takes_over: false,
         };

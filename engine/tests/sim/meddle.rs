@@ -10,7 +10,7 @@ impl SimHost {
     pub fn tamper(&self, bucket: &BucketRef, args: &Args) {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
-        let [_, stock, _, users, used, _] = bucket.keys();
+        let [_, stock, _, users, used, ..] = bucket.keys();
         let (user, slot) = (args[10], args[11]);
         let n_items: usize = number(args[15]) as usize;
         with_vm(|vm| {
@@ -75,7 +75,7 @@ impl SimHost {
     /// The call runs; its first writes stand and its last ones do not.
     pub fn run_in_part(&self, bucket: &BucketRef, script: Script, args: &Args) {
         // In the order in which the scripts write.
-        let [meta, stock, holds, users, used, moves] = bucket.keys();
+        let [meta, stock, holds, users, used, moves, _] = bucket.keys();
         let order = [holds, used, users, stock, moves, meta];
         let before = with_vm(|vm| vm.keyspace().clone());
         // What it would have said does not matter: the caller hears of an error.

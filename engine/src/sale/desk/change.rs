@@ -6,18 +6,20 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodgate_ledger::Group;
+use floodgate_ledger::{Draft, Group};
 use tokio::sync::oneshot;
 
 use super::super::answer::{Captured, Changed};
 use super::super::bucket::Move;
 use super::super::facts::FactError;
+use super::super::tail::Fact;
 use super::slate::Slate;
 use super::{BATCH_MAX, Desk};
 use crate::domain::ids::{OrderId, PaymentId};
 use crate::domain::order::{Order, OrderEvent, OrderState};
 use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
 use crate::domain::time::UnixMs;
+use crate::stock::Row;
 
 /// Something that somebody wants to happen to an order.
 #[derive(Debug)]
@@ -179,18 +181,32 @@ impl Desk {
     pub(super) async fn commit(&mut self, slate: Slate, tells: Vec<Tell>) -> bool {
         let (drafts, moves, owed) = (slate.drafts, slate.moves, slate.owed);
         let mut durable = !slate.is_spoiled;
+        let kept = if self.parts.bucket.is_second_copy() {
+            beside_holds(&drafts)
+        } else {
+            Vec::new()
+        };
         if durable && !drafts.is_empty() {
             let group = Group {
                 drafts,
                 meta: Vec::new(),
             };
             let committed = match self.parts.ledger.append(group).await {
-                Ok(receipt) => receipt.await.map(|_| ()).map_err(|e| e.to_string()),
+                Ok(receipt) => receipt.await.map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
-            if let Err(error) = committed {
-                tracing::error!(%error, "commit changes of orders");
-                durable = false;
+            match committed {
+                // Before a hold goes, and its order with it.
+                Ok(committed) if !kept.is_empty() => {
+                    if !self.parts.bucket.keep(kept, committed.last).await {
+                        self.rebuild("keep").await;
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "commit changes of orders");
+                    durable = false;
+                }
             }
         }
         if durable {
@@ -241,6 +257,16 @@ impl Desk {
             wishes.push(Wish { order: id, act });
         }
     }
+}
+
+/// What no hold carries.
+fn beside_holds(drafts: &[Draft]) -> Vec<(Fact, Row)> {
+    let beside = drafts.iter().filter_map(|draft| {
+        let fact = Fact::of(draft.kind, &draft.id, draft.live)?;
+        let row = Row::tail(draft.kind.0, &fact.id, draft.version, &draft.body);
+        Some((fact, row))
+    });
+    beside.collect()
 }
 
 pub(super) fn unread(error: &FactError, order: OrderId, reply: oneshot::Sender<Captured>) -> Tell {

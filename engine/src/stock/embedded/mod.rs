@@ -87,7 +87,7 @@ impl StockHost for EmbeddedHost {
     /// The maps are made on a thread that may block, not where other sales go on.
     fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()> {
         Box::pin(async move {
-            let [_, _, holds, users, used, _] = bucket.keys();
+            let [_, _, holds, users, used, ..] = bucket.keys();
             let rooms = [holds, users, used].map(|key| {
                 let room = tokio::task::spawn_blocking(move || Fields::roomy(orders + 1));
                 (key, room)

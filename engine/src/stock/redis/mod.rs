@@ -29,7 +29,7 @@ use self::line::{Call, Line};
 use self::slots::Slots;
 use super::host::{Args, BucketRef, HostError, HostFuture, Reply, Script, StockHost};
 use super::script;
-use super::standing::{Holds, Meta, UsedKeys};
+use super::standing::{Holds, Meta, Tail, UsedKeys};
 use crate::config::{RedisConfig, RedisServer};
 use crate::workers::Workers;
 
@@ -247,6 +247,10 @@ impl StockHost for RedisHost {
 
     fn used_keys<'a>(&'a self, bucket: &'a BucketRef, at: u64) -> HostFuture<'a, UsedKeys> {
         Box::pin(self.read_used_keys(bucket, at))
+    }
+
+    fn tail<'a>(&'a self, bucket: &'a BucketRef, at: u64) -> HostFuture<'a, Tail> {
+        Box::pin(self.read_tail(bucket, at))
     }
 
     fn buckets(&self) -> HostFuture<'_, Vec<BucketRef>> {

@@ -9,7 +9,7 @@ use super::answer;
 use crate::domain::ids::OrderId;
 use crate::stock::codec::Hold;
 use crate::stock::host::{BucketRef, HostError, Reply};
-use crate::stock::standing::{Holds, Meta, UsedKey, UsedKeys};
+use crate::stock::standing::{Holds, Meta, Tail, TailEntry, UsedKey, UsedKeys};
 
 /// Fields that one look at a bucket's holds goes over, or so.
 const PAGE: &str = "512";
@@ -103,7 +103,7 @@ impl RedisHost {
         bucket: &BucketRef,
         at: u64,
     ) -> Result<UsedKeys, HostError> {
-        let [_, _, _, _, keys, _] = bucket.keys();
+        let [_, _, _, _, keys, ..] = bucket.keys();
         let (pairs, next) = self.pairs(bucket, keys, at).await?;
         let key = |(field, value): (Reply, Reply)| UsedKey::parse(text(&field)?, text(&value)?);
         let keys = pairs
@@ -111,6 +111,24 @@ impl RedisHost {
             .map(|pair| key(pair).ok_or_else(|| odd("a used key of another form")));
         Ok(UsedKeys {
             keys: keys.collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    pub(super) async fn read_tail(&self, bucket: &BucketRef, at: u64) -> Result<Tail, HostError> {
+        let [.., tail] = bucket.keys();
+        let (pairs, next) = self.pairs(bucket, tail, at).await?;
+        let entry = |(field, value): (Reply, Reply)| {
+            let Reply::Bytes(value) = &value else {
+                return None;
+            };
+            TailEntry::parse(text(&field)?, value)
+        };
+        let entries = pairs
+            .into_iter()
+            .map(|pair| entry(pair).ok_or_else(|| odd("an entry of its tail of another form")));
+        Ok(Tail {
+            entries: entries.collect::<Result<_, _>>()?,
             next,
         })
     }

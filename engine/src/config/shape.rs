@@ -156,6 +156,15 @@ const SALE: &[Key] = &[
             ("priceCent", Number(allowed::PRICE_CENT)),
             ("currency", Text),
             ("units", Number(allowed::UNITS)),
+            (
+                "grant",
+                Table(&[
+                    ("workId", Text),
+                    ("validDays", Number(allowed::VALID_DAYS)),
+                    ("devicesMax", Number(allowed::DEVICES_MAX)),
+                    ("whenFull", Text),
+                ]),
+            ),
         ]),
     ),
 ];
@@ -335,7 +344,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 15);
+        assert_eq!(all.len(), 16);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{BUCKETS_MAX, SaleId, SaleNo, SkuId};
+use super::entitlement::WhenFull;
+use super::ids::{BUCKETS_MAX, SaleId, SaleNo, SkuId, WorkId};
 use super::money::{Cents, Currency};
 use super::time::UnixMs;
 
@@ -41,6 +42,19 @@ pub struct RawSku {
     pub price_cent: u64,
     pub currency: String,
     pub units: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<RawGrant>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawGrant {
+    pub work_id: String,
+    pub valid_days: u32,
+    #[serde(default = "default_devices")]
+    pub devices_max: u32,
+    #[serde(default = "default_when_full")]
+    pub when_full: String,
 }
 
 /// Token bucket and waiting line in front of the desks.
@@ -77,6 +91,12 @@ fn default_one() -> u16 {
 fn default_orders_per_user() -> u32 {
     100
 }
+fn default_devices() -> u32 {
+    5
+}
+fn default_when_full() -> String {
+    WhenFull::Refuse.name().to_owned()
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sku {
@@ -85,6 +105,18 @@ pub struct Sku {
     pub price: Cents,
     pub currency: Currency,
     pub units: u32,
+    pub grant: Option<Grant>,
+}
+
+/// What a paid order of this SKU entitles its buyer to, however many units it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub work: WorkId,
+    /// From the moment of the grant.
+    pub valid_days: u32,
+    /// Devices with a licence at once.
+    pub devices_max: u32,
+    pub when_full: WhenFull,
 }
 
 /// A definition that was checked.
@@ -121,6 +153,9 @@ pub mod allowed {
     pub const QUEUE_MAX: RangeInclusive<u64> = 0..=1_000_000;
     pub const WAIT_MS: RangeInclusive<u64> = 0..=60_000;
     pub const UNITS: RangeInclusive<u64> = 1..=100_000_000;
+    /// Up to ten years.
+    pub const VALID_DAYS: RangeInclusive<u64> = 1..=3_650;
+    pub const DEVICES_MAX: RangeInclusive<u64> = 1..=100;
     /// An order has at most 20 items of 10,000 units: 20 * 10^4 * 10^10 = 2 * 10^15
     /// cents. A page reads `payAmountCent` as a double, exact up to 2^53 - 1 = 9 * 10^15.
     pub const PRICE_CENT: RangeInclusive<u64> = 0..=10_000_000_000;
@@ -267,7 +302,55 @@ impl RawSku {
                 Ok,
             )?,
             units: in_range(&format!("{at}.units"), self.units, allowed::UNITS)?,
+            grant: self
+                .grant
+                .as_ref()
+                .map(|grant| grant.check(&format!("{at}.grant")))
+                .transpose()?,
         })
+    }
+}
+
+impl RawGrant {
+    fn check(&self, at: &str) -> Result<Grant, SaleError> {
+        Ok(Grant {
+            work: WorkId::parse(&self.work_id)
+                .or_else(|e| fail(format!("{at}.workId"), e.to_string()))?,
+            valid_days: in_range(
+                &format!("{at}.validDays"),
+                self.valid_days,
+                allowed::VALID_DAYS,
+            )?,
+            devices_max: in_range(
+                &format!("{at}.devicesMax"),
+                self.devices_max,
+                allowed::DEVICES_MAX,
+            )?,
+            when_full: WhenFull::parse(&self.when_full).map_or_else(
+                || {
+                    fail(
+                        format!("{at}.whenFull"),
+                        format!(
+                            "{:?} is not known; allowed are \"refuse\" and \"kick_oldest\"",
+                            self.when_full
+                        ),
+                    )
+                },
+                Ok,
+            )?,
+        })
+    }
+}
+
+impl Grant {
+    /// Back to text, as [`Sale::to_raw`].
+    pub fn to_raw(&self) -> RawGrant {
+        RawGrant {
+            work_id: self.work.to_string(),
+            valid_days: self.valid_days,
+            devices_max: self.devices_max,
+            when_full: self.when_full.name().to_owned(),
+        }
     }
 }
 
@@ -295,6 +378,7 @@ impl Sale {
                     price_cent: s.price.0,
                     currency: s.currency.to_string(),
                     units: s.units,
+                    grant: s.grant.as_ref().map(Grant::to_raw),
                 })
                 .collect(),
         }
@@ -421,6 +505,7 @@ mod tests {
                 price_cent: 1,
                 currency: "EUR".into(),
                 units: 10,
+                grant: None,
             }],
         }
     }
@@ -430,6 +515,61 @@ mod tests {
         let sale = raw().check().expect("valid");
         assert_eq!(sale.to_raw().check().expect("valid"), sale);
         assert!(sale.difference(&sale).is_empty());
+    }
+
+    fn grant() -> RawGrant {
+        RawGrant {
+            work_id: "film".into(),
+            valid_days: 30,
+            devices_max: 2,
+            when_full: "kick_oldest".into(),
+        }
+    }
+
+    #[test]
+    fn a_grant_is_part_of_the_definition() {
+        let without = raw().check().expect("valid");
+        let mut more = raw();
+        more.skus[0].grant = Some(grant());
+        let with = more.check().expect("valid");
+        assert_eq!(with.to_raw().check().expect("valid"), with);
+        assert!(with.difference(&with).is_empty());
+        let told = without.difference(&with);
+        assert!(
+            told.len() == 1 && told[0].starts_with("skus: is ") && told[0].contains("film"),
+            "{told:?}"
+        );
+        for (text, spoil) in [
+            (
+                "skus[0].grant.workId: is empty; allowed are 1 to 64 of A-Z a-z 0-9 _ -",
+                (|g| g.work_id.clear()) as fn(&mut RawGrant),
+            ),
+            (
+                "skus[0].grant.validDays: 3651 is out of range; allowed are 1 to 3650",
+                |g| g.valid_days = 3_651,
+            ),
+            (
+                "skus[0].grant.devicesMax: 0 is out of range; allowed are 1 to 100",
+                |g| g.devices_max = 0,
+            ),
+            (
+                "skus[0].grant.whenFull: \"kick\" is not known; allowed are \"refuse\" and \"kick_oldest\"",
+                |g| g.when_full = "kick".into(),
+            ),
+        ] {
+            let mut bad = raw();
+            let mut wrong = grant();
+            spoil(&mut wrong);
+            bad.skus[0].grant = Some(wrong);
+            assert_eq!(bad.check().expect_err(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_grant_says_no_more_than_it_must() {
+        let short: RawGrant =
+            serde_json::from_str(r#"{"workId":"film","validDays":1}"#).expect("valid");
+        assert_eq!((short.devices_max, short.when_full.as_str()), (5, "refuse"));
     }
 
     #[test]

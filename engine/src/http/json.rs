@@ -52,7 +52,12 @@ pub fn read_sale(body: &[u8]) -> Result<RawSale, Problem> {
         #[serde(default, rename = "admission")]
         _admission: Object<IgnoredAny>,
         #[serde(default, rename = "skus")]
-        _skus: Vec<Object<IgnoredAny>>,
+        _skus: Vec<Object<Sku>>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Sku {
+        #[serde(default, rename = "grant")]
+        _grant: Option<Object<IgnoredAny>>,
     }
     read::<Shape>(body)?;
     read(body)

@@ -9,7 +9,7 @@ use super::json::Object;
 use super::respond::{Code, Problem};
 use crate::domain::ids::{DeviceId, OrderId, SkuId};
 use crate::domain::order::{CloseReason, Item, Order, OrderState};
-use crate::domain::sale::Sale;
+use crate::domain::sale::{Grant, RawGrant, Sale};
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Units};
 
@@ -219,6 +219,9 @@ pub struct SkuOut {
     pub currency: String,
     pub units: u64,
     pub remaining: u64,
+    /// What a buyer who pays may play, as the definition says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant: Option<RawGrant>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stock: Option<StockOut>,
 }
@@ -257,6 +260,7 @@ impl SaleOut {
                     currency: sku.currency.to_string(),
                     units: live.opened(i),
                     remaining: live.available(i),
+                    grant: sku.grant.as_ref().map(Grant::to_raw),
                     stock: None,
                 })
                 .collect(),

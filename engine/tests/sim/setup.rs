@@ -135,6 +135,7 @@ fn sale(rng: &mut Rng, size: Size, paying: bool) -> Sale {
             price: Cents(100),
             currency: Currency::parse("EUR").expect("a currency"),
             units: rng.u32(units.clone()),
+            grant: None,
         })
         .collect();
     let mut once_in = |n: u8, then: u64, otherwise: u64| match rng.u8(..n) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::entitlement::{Entitlement, Licensed};
 use crate::domain::ids::OrderId;
 use crate::domain::order::Order;
 use crate::domain::payment::Payment;
@@ -40,6 +41,15 @@ pub enum Captured {
     },
     /// The state of the payment, or of its order, does not allow it.
     Illegal(Arc<Payment>),
+    Missing,
+    Unknown,
+}
+
+/// What became of a device's wish for a licence.
+#[derive(Debug, Clone)]
+pub enum Licensing {
+    /// And the entitlement as it stands now.
+    Said(Box<Licensed>, Arc<Entitlement>),
     Missing,
     Unknown,
 }

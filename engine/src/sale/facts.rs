@@ -10,10 +10,11 @@ use floodgate_ledger::{Draft, Kind, Ledger, ReadError, Snapshot};
 use super::guard::Units;
 use crate::domain::allotment::{Allotment, Transfer};
 use crate::domain::codec::{self, CodecError};
+use crate::domain::entitlement::Entitlement;
 use crate::domain::ids::{BucketNo, Channel, ChannelTxnNo, OrderId, SaleId};
-use crate::domain::order::Order;
+use crate::domain::order::{Item, Order};
 use crate::domain::payment::Payment;
-use crate::domain::sale::{Sale, SaleRecord};
+use crate::domain::sale::{Grant, Sale, SaleRecord};
 use crate::domain::time::UnixMs;
 
 pub const ORDER: Kind = Kind(1);
@@ -132,8 +133,34 @@ pub fn payment_key(channel: &Channel, txn: &ChannelTxnNo) -> Bytes {
     format!("pay:{channel}:{txn}").into()
 }
 
+pub fn entitlement_draft(
+    sale: &SaleId,
+    entitlement: &Entitlement,
+    version: u64,
+    now: UnixMs,
+) -> Draft {
+    Draft {
+        kind: ENTITLEMENT,
+        group: Bytes::copy_from_slice(sale.as_bytes()),
+        id: Bytes::copy_from_slice(entitlement.id.as_bytes()),
+        version,
+        live: entitlement.revoked_at.is_none(),
+        owner: Some(Bytes::copy_from_slice(entitlement.user.as_bytes())),
+        uniques: Vec::new(),
+        at_ms: now.0,
+        body: codec::encode_entitlement(entitlement).into(),
+    }
+}
+
 pub fn payment_of(snapshot: &Snapshot) -> Result<Payment, FactError> {
     codec::decode_payment(&snapshot.body).map_err(|source| FactError::Body {
+        seq: snapshot.seq.0,
+        source,
+    })
+}
+
+pub fn entitlement_of(snapshot: &Snapshot) -> Result<Entitlement, FactError> {
+    codec::decode_entitlement(&snapshot.body).map_err(|source| FactError::Body {
         seq: snapshot.seq.0,
         source,
     })
@@ -182,6 +209,17 @@ pub fn load_order(ledger: &Ledger, sale: &SaleId, id: OrderId) -> Result<Option<
         .as_ref()
         .map(order_of)
         .transpose()
+}
+
+/// What each item of an order grants, if it grants anything.
+pub fn grants_of<'a>(
+    sale: &'a Sale,
+    order: &'a Order,
+) -> impl Iterator<Item = (&'a Item, &'a Grant)> {
+    order.items.iter().filter_map(|item| {
+        let (_, sku) = sale.sku(&item.sku)?;
+        Some((item, sku.grant.as_ref()?))
+    })
 }
 
 /// The items of an order as positions in the sale's list. A SKU that the sale

@@ -26,6 +26,7 @@ pub struct SaleMetrics {
     pub rebuilds: IntCounterVec,
     pub reserve_errors: IntCounterVec,
     pub shed: IntCounterVec,
+    pub grants: IntCounterVec,
     pub strays_adopted: IntCounter,
     pub strays_set_aside: IntCounter,
 }
@@ -90,6 +91,13 @@ impl SaleMetrics {
             ),
             &["reason"],
         )?;
+        let grants = IntCounterVec::new(
+            Opts::new(
+                "floodgate_grants_total",
+                "Entitlements granted with their payment, granted later by a repair, revoked",
+            ),
+            &["result"],
+        )?;
         let strays = IntCounterVec::new(
             Opts::new(
                 "floodgate_strays_total",
@@ -114,6 +122,7 @@ impl SaleMetrics {
         registry.register(Box::new(silent.clone()))?;
         registry.register(Box::new(rebuilds.clone()))?;
         registry.register(Box::new(shed.clone()))?;
+        registry.register(Box::new(grants.clone()))?;
         registry.register(Box::new(strays.clone()))?;
         registry.register(Box::new(reserve_errors.clone()))?;
         let outcome = |name: &str| orders.with_label_values(&[name]);
@@ -141,6 +150,7 @@ impl SaleMetrics {
             rebuilds,
             reserve_errors,
             shed,
+            grants,
             strays_adopted: strays.with_label_values(&["adopted"]),
             strays_set_aside: strays.with_label_values(&["set_aside"]),
         })

@@ -26,7 +26,7 @@ mod teller;
 mod windows;
 
 pub(crate) use adopt::{patient, read_holds};
-pub use answer::{Answer, Captured, Changed, Refusal};
+pub use answer::{Answer, Captured, Changed, Licensing, Refusal};
 pub use bucket::BucketAudit;
 pub use facts::FactError;
 pub use guard::{Line, Units};

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use floodgate_ledger::Group;
 
-use super::answer::Captured;
+use super::answer::{Captured, Licensing};
 use super::desk::{Act, Asked};
 use super::facts::{self, FactError};
 use super::selling::{NotCommitted, Selling, Wished};
-use crate::domain::ids::{OrderId, PaymentId, SaleId};
+use crate::domain::entitlement::Entitlement;
+use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId, SaleId, UserId};
 use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
 use crate::domain::sale::Phase;
 
@@ -142,6 +143,42 @@ impl Selling {
                 Captured::Unknown
             }
         }
+    }
+
+    /// A device wants a licence under an entitlement of this order.
+    pub async fn license(
+        &self,
+        order: OrderId,
+        entitlement: EntitlementId,
+        device: DeviceId,
+    ) -> Licensing {
+        let act = |reply| Act::License {
+            entitlement,
+            device,
+            reply,
+        };
+        match self.wish(order, act).await {
+            Wished::Heard(said) => said,
+            Wished::NoDesk => Licensing::Missing,
+            Wished::Silence => Licensing::Unknown,
+        }
+    }
+
+    /// What a buyer is entitled to, at most so much of it.
+    pub fn entitlements_of(
+        &self,
+        user: &UserId,
+        limit: usize,
+    ) -> Result<Vec<Entitlement>, FactError> {
+        let ledger = &self.tools.ledger;
+        let mut own = Vec::new();
+        for found in ledger.by_owner(user.as_bytes(), facts::ENTITLEMENT, None, limit)? {
+            let snapshot = ledger.entity(&found.group, facts::ENTITLEMENT, &found.id)?;
+            if let Some(snapshot) = snapshot {
+                own.push(facts::entitlement_of(&snapshot)?);
+            }
+        }
+        Ok(own)
     }
 
     fn payment_in(&self, group: &[u8], id: &PaymentId) -> Result<Option<Payment>, FactError> {

@@ -388,6 +388,10 @@ impl Books<'_> {
                 order.mark(),
             );
         }
+        if order.state == OrderState::Paid && facts::grants_of(self.sale, order).next().is_some() {
+            // Paid and not granted: its desk looks at it at once.
+            self.windows[bucket].push((order.updated_at, order.id));
+        }
         if order.state.is_withdrawn() {
             let units = facts::units_of(self.sale, order);
             self.guards[bucket].withdraw(&units);

@@ -9,17 +9,21 @@ use std::time::Duration;
 use floodgate_ledger::{Draft, Group};
 use tokio::sync::oneshot;
 
-use super::super::answer::{Captured, Changed};
+use super::super::answer::{Captured, Changed, Licensing};
 use super::super::bucket::Move;
 use super::super::facts::FactError;
 use super::super::tail::Fact;
 use super::slate::Slate;
 use super::{BATCH_MAX, Desk};
-use crate::domain::ids::{OrderId, PaymentId};
+use crate::domain::entitlement::Licensed;
+use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{Order, OrderEvent, OrderState};
 use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
 use crate::domain::time::UnixMs;
 use crate::stock::Row;
+
+/// A paid order that was not granted at once is looked at again after this.
+const GRANTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Something that somebody wants to happen to an order.
 #[derive(Debug)]
@@ -40,6 +44,12 @@ pub enum Act {
         payment: Box<Payment>,
         may_rehold: bool,
         reply: oneshot::Sender<Captured>,
+    },
+    /// A device wants a licence under an entitlement of this order.
+    License {
+        entitlement: EntitlementId,
+        device: DeviceId,
+        reply: oneshot::Sender<Licensing>,
     },
     /// Something is asked of a payment of this order.
     Payment {
@@ -127,6 +137,14 @@ impl Desk {
                         Err(error) => tells.push(unread(&error, order, reply)),
                     }
                 }
+                Act::License {
+                    entitlement,
+                    device,
+                    reply,
+                } => {
+                    let said = license(&mut slate, &entitlement, &device);
+                    tells.push(tell(Some(reply), said, Licensing::Unknown));
+                }
                 Act::Payment { id, asked, reply } => match ask(&mut slate, &id, asked) {
                     Ok(said) => tells.push(tell(Some(reply), said, Captured::Unknown)),
                     Err(error) => tells.push(unread(&error, order, reply)),
@@ -141,10 +159,10 @@ impl Desk {
 
     fn step(&mut self, slate: &mut Slate, id: OrderId, event: OrderEvent) -> Changed {
         let timed = matches!(event, OrderEvent::WindowEnded { .. });
+        let now = slate.now;
         let mut again = |wait: Duration| {
             if timed {
-                let at = slate.now.plus(wait);
-                self.windows.push(Reverse((at, id)));
+                self.windows.push(Reverse((now.plus(wait), id)));
             }
         };
         let order = match slate.order(id) {
@@ -160,6 +178,21 @@ impl Desk {
                 return Changed::Unknown;
             }
         };
+        if timed && order.state == OrderState::Paid {
+            // Nobody waits for the money of this one; what is owed is what it grants.
+            return match slate.grant(&order) {
+                Ok(n) => {
+                    slate.n_repaired += n as u64;
+                    Changed::Now(Arc::new(order))
+                }
+                Err(error) => {
+                    tracing::error!(%error, order = %id, "read what an order grants");
+                    again(Duration::from_secs(1));
+                    slate.spoil();
+                    Changed::Unknown
+                }
+            };
+        }
         let Ok(next) = slate.step(&order, event) else {
             return Changed::Illegal(Arc::new(order));
         };
@@ -168,18 +201,31 @@ impl Desk {
         }
         if let OrderEvent::RefundAsked { .. } = event
             && next.version != order.version
-            && let Err(error) = slate.give_back(&next, "the order is refunded")
         {
-            tracing::error!(%error, order = %id, "read an order's payments");
-            slate.spoil();
-            return Changed::Unknown;
+            match slate.give_back(&next, "the order is refunded") {
+                Ok(n) => slate.n_revoked += n as u64,
+                Err(error) => {
+                    tracing::error!(%error, order = %id, "read what belongs to an order");
+                    slate.spoil();
+                    return Changed::Unknown;
+                }
+            }
         }
         Changed::Now(Arc::new(next))
     }
 
     /// `false`: nothing of the slate happened.
     pub(super) async fn commit(&mut self, slate: Slate, tells: Vec<Tell>) -> bool {
+        let grants = [
+            ("granted", slate.n_granted),
+            ("repaired", slate.n_repaired),
+            ("revoked", slate.n_revoked),
+        ];
         let (drafts, moves, owed) = (slate.drafts, slate.moves, slate.owed);
+        for order in slate.ungranted {
+            let soon = slate.now.plus(GRANTED_WITHIN);
+            self.windows.push(Reverse((soon, order)));
+        }
         let mut durable = !slate.is_spoiled;
         let kept = if self.parts.bucket.is_second_copy() {
             beside_holds(&drafts)
@@ -215,6 +261,13 @@ impl Desk {
             }
             for payment in owed {
                 self.parts.owed.tell(payment);
+            }
+            for (result, n) in grants {
+                self.parts
+                    .metrics
+                    .grants
+                    .with_label_values(&[result])
+                    .inc_by(n);
             }
         } else {
             // Their windows were taken off the list for this.
@@ -292,7 +345,7 @@ pub(super) fn capture(
     }
     let why = match order.state {
         OrderState::PendingPayment { .. } => {
-            return Ok(Some(apply(slate, &order, payment)));
+            return apply(slate, &order, payment).map(Some);
         }
         OrderState::Closed { .. } if may_rehold => return Ok(None),
         OrderState::Closed { .. } => "the order was closed before the money came",
@@ -317,12 +370,70 @@ pub(super) fn first(
     stands(payment, false)
 }
 
-/// The order takes the money. Only of one that waits for it.
-pub(super) fn apply(slate: &mut Slate, order: &Order, payment: &Payment) -> Captured {
-    match slate.step(order, OrderEvent::PaymentApplied) {
-        Ok(_) => first(slate, payment, PaymentState::Applied, ""),
-        Err(error) => first(slate, payment, PaymentState::Review, &error.to_string()),
+/// The order takes the money, and its buyer gets what it grants. Only of an order that
+/// waits for its money.
+pub(super) fn apply(
+    slate: &mut Slate,
+    order: &Order,
+    payment: &Payment,
+) -> Result<Captured, FactError> {
+    let paid = match slate.step(order, OrderEvent::PaymentApplied) {
+        Ok(paid) => paid,
+        Err(error) => {
+            return Ok(first(
+                slate,
+                payment,
+                PaymentState::Review,
+                &error.to_string(),
+            ));
+        }
+    };
+    let said = first(slate, payment, PaymentState::Applied, "");
+    granted(slate, &paid)?;
+    Ok(said)
+}
+
+fn granted(slate: &mut Slate, paid: &Order) -> Result<(), FactError> {
+    if is_forgotten() {
+        slate.ungranted.push(paid.id);
+        return Ok(());
     }
+    match slate.grant(paid) {
+        Ok(n) => {
+            slate.n_granted += n as u64;
+            Ok(())
+        }
+        Err(error) => {
+            slate.spoil();
+            Err(error)
+        }
+    }
+}
+
+/// Only the test of the repair leaves a paid order without what it grants.
+fn is_forgotten() -> bool {
+    fail::fail_point!("grant-forgotten", |_| true);
+    false
+}
+
+fn license(slate: &mut Slate, id: &EntitlementId, device: &DeviceId) -> Licensing {
+    let (version, known) = match slate.entitlement(id) {
+        Ok(Some(known)) => known,
+        Ok(None) => return Licensing::Missing,
+        Err(error) => {
+            tracing::error!(%error, entitlement = %id, "read an entitlement");
+            return Licensing::Unknown;
+        }
+    };
+    let licensed = known.license(device, slate.now);
+    let stands = match &licensed {
+        Licensed::Added { next, .. } => {
+            slate.put_entitlement(version + 1, next.clone());
+            next.clone()
+        }
+        Licensed::Already | Licensed::Full | Licensed::Revoked | Licensed::Expired => known,
+    };
+    Licensing::Said(Box::new(licensed), Arc::new(stands))
 }
 
 fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Captured, FactError> {
@@ -357,10 +468,11 @@ fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Captured, Fact
     };
     match (event, order) {
         (PaymentEvent::Apply, Some(order)) => {
-            if slate.step(&order, OrderEvent::PaymentApplied).is_err() {
+            let Ok(paid) = slate.step(&order, OrderEvent::PaymentApplied) else {
                 return Ok(Captured::Illegal(Arc::new(payment)));
-            }
+            };
             slate.put(&next);
+            granted(slate, &paid)?;
         }
         (PaymentEvent::Apply, None) => return Ok(Captured::Illegal(Arc::new(payment))),
         (PaymentEvent::RefundDone, Some(order)) => {

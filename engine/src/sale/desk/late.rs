@@ -42,7 +42,10 @@ impl Desk {
         // The epoch may have been raised while units were asked for.
         let mut slate = self.slate(now);
         let said = match &held {
-            Ok(held) => apply(&mut slate, held, &late.payment),
+            Ok(held) => apply(&mut slate, held, &late.payment).unwrap_or_else(|error| {
+                tracing::error!(%error, order = %late.order, "read what an order grants");
+                Captured::Unknown
+            }),
             Err(why) => first(&mut slate, &late.payment, PaymentState::RefundDue, why),
         };
         let tell = tell(Some(late.reply), said, Captured::Unknown);

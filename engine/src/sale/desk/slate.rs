@@ -11,7 +11,8 @@ use floodgate_ledger::{Draft, Ledger};
 
 use super::super::bucket::Move;
 use super::super::facts::{self, FactError};
-use crate::domain::ids::{OrderId, PaymentId};
+use crate::domain::entitlement::{self, Entitlement};
+use crate::domain::ids::{EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{IllegalStep, Order, OrderEvent, StockMove};
 use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
 use crate::domain::sale::Sale;
@@ -24,10 +25,17 @@ pub struct Slate {
     pub now: UnixMs,
     orders: HashMap<OrderId, Order>,
     payments: HashMap<PaymentId, Payment>,
+    /// Each with the version of its snapshot.
+    entitlements: HashMap<EntitlementId, (u64, Entitlement)>,
     pub drafts: Vec<Draft>,
     pub moves: Vec<Move>,
     /// Payments that from now on wait for their money to go back.
     pub owed: Vec<Payment>,
+    /// Paid orders without what they grant.
+    pub ungranted: Vec<OrderId>,
+    pub n_granted: u64,
+    pub n_repaired: u64,
+    pub n_revoked: u64,
     /// Half of a change stands here and the other half could not be read.
     pub is_spoiled: bool,
 }
@@ -41,9 +49,14 @@ impl Slate {
             now,
             orders: HashMap::new(),
             payments: HashMap::new(),
+            entitlements: HashMap::new(),
             drafts: Vec::new(),
             moves: Vec::new(),
             owed: Vec::new(),
+            ungranted: Vec::new(),
+            n_granted: 0,
+            n_repaired: 0,
+            n_revoked: 0,
             is_spoiled: false,
         }
     }
@@ -72,6 +85,17 @@ impl Slate {
     pub fn record(&mut self, order: &Order, next: &Order, moved: StockMove) {
         let body = facts::order_body(next);
         self.drafts.push(facts::order_draft(next, body.clone()));
+        self.orders.insert(next.id, next.clone());
+        if let Some(last) = self.moves.last_mut()
+            && last.order.version == order.version
+            && last.order.id == order.id
+            && moved == StockMove::None
+        {
+            // The stock hears of both steps as of one.
+            last.is = next.state.is_live().then(|| next.mark());
+            (last.body, last.order) = (body, next.clone());
+            return;
+        }
         self.moves.push(Move {
             units: facts::units_of(&self.sale, next),
             was: order.state.is_live().then(|| order.mark()),
@@ -81,7 +105,47 @@ impl Slate {
             body,
             order: next.clone(),
         });
-        self.orders.insert(next.id, next.clone());
+    }
+
+    /// What a paid order entitles its buyer to, and that the buyer has it. An order whose
+    /// SKUs grant nothing stays as it is. Returns how many were new.
+    pub fn grant(&mut self, order: &Order) -> Result<usize, FactError> {
+        let sale = Arc::clone(&self.sale);
+        let (mut n_grants, mut n_new) = (0, 0);
+        for (item, grant) in facts::grants_of(&sale, order) {
+            n_grants += 1;
+            let granted = Entitlement::granted(order, item, grant, self.now);
+            if self.entitlement(&granted.id)?.is_none() {
+                self.put_entitlement(1, granted);
+                n_new += 1;
+            }
+        }
+        if n_grants > 0 {
+            // Only an order that cannot be granted refuses, and that one is not asked.
+            let _ = self.step(order, OrderEvent::Granted);
+        }
+        Ok(n_new)
+    }
+
+    pub fn entitlement(&self, id: &EntitlementId) -> Result<Option<(u64, Entitlement)>, FactError> {
+        if let Some(known) = self.entitlements.get(id) {
+            return Ok(Some(known.clone()));
+        }
+        let group = self.sale.id.as_bytes();
+        let found = self
+            .ledger
+            .entity(group, facts::ENTITLEMENT, id.as_bytes())?;
+        found
+            .map(|found| Ok((found.version, facts::entitlement_of(&found)?)))
+            .transpose()
+    }
+
+    pub fn put_entitlement(&mut self, version: u64, entitlement: Entitlement) {
+        let (sale, now) = (&self.sale.id, self.now);
+        let draft = facts::entitlement_draft(sale, &entitlement, version, now);
+        self.drafts.push(draft);
+        let id = entitlement.id.clone();
+        self.entitlements.insert(id, (version, entitlement));
     }
 
     /// The capture of this channel and transaction, whatever it was said to be for.
@@ -135,8 +199,9 @@ impl Slate {
         self.payments.insert(payment.id.clone(), payment.clone());
     }
 
-    /// What a refund of an order brings with it: its money goes back.
-    pub fn give_back(&mut self, order: &Order, why: &str) -> Result<(), FactError> {
+    /// What a refund of an order brings with it: its money goes back, and what it
+    /// granted ends. Returns how many entitlements ended.
+    pub fn give_back(&mut self, order: &Order, why: &str) -> Result<usize, FactError> {
         for payment in self.payments_of(order.id)? {
             if payment.state == PaymentState::Applied
                 && let Ok(Some(due)) = payment.step(PaymentEvent::GiveBack)
@@ -147,7 +212,18 @@ impl Slate {
                 });
             }
         }
-        Ok(())
+        let mut n_revoked = 0;
+        for item in &order.items {
+            let id = entitlement::id_of(&order.id, &item.sku);
+            let Some((version, known)) = self.entitlement(&id)? else {
+                continue;
+            };
+            if let Some(revoked) = known.revoke(self.now) {
+                self.put_entitlement(version + 1, revoked);
+                n_revoked += 1;
+            }
+        }
+        Ok(n_revoked)
     }
 
     /// The order is refunded once none of its money is left here.

@@ -40,14 +40,6 @@ pub struct Payment {
     pub raw: Option<Raw>,
 }
 
-impl Payment {
-    /// The ledger's unique key: a capture is taken once, for ever. No channel has a
-    /// colon in it.
-    pub fn unique_key(&self) -> String {
-        format!("pay:{}:{}", self.channel, self.channel_txn_no)
-    }
-}
-
 /// A provider's own words, kept as they came but for two things: no more than
 /// [`Raw::BYTES_MAX`] of them, and no zero byte, which a database takes for no text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,25 +161,6 @@ impl PaymentState {
             Self::RefundDue => "REFUND_DUE",
             Self::Refunded => "REFUNDED",
             Self::Review => "REVIEW",
-        }
-    }
-
-    /// The version of a payment in this state: every step of the machine goes up.
-    pub fn rank(self) -> u64 {
-        match self {
-            Self::Captured => 1,
-            Self::Review => 2,
-            Self::Applied => 3,
-            Self::RefundDue => 4,
-            Self::Refunded => 5,
-        }
-    }
-
-    /// Somebody still has to do something about it.
-    pub fn is_live(self) -> bool {
-        match self {
-            Self::Captured | Self::Review | Self::RefundDue => true,
-            Self::Applied | Self::Refunded => false,
         }
     }
 

@@ -58,7 +58,7 @@ pub fn payment_draft(sale: Option<&SaleId>, payment: &Payment) -> Draft {
         group: Bytes::copy_from_slice(sale.map_or(NO_SALE, SaleId::as_bytes)),
         id: Bytes::copy_from_slice(payment.id.as_bytes()),
         version: payment.state.rank(),
-        live: payment.state.is_live(),
+        live: payment.state.is_open(),
         owner: payment
             .order
             .map(|id| Bytes::copy_from_slice(id.as_bytes())),

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use places::Fresh;
+use places::after::{a_life_after, stray};
 use till::{Between, Stream, T0, Till, life, ordered};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -164,6 +165,30 @@ fn an_empty_store_is_refilled(fresh: Fresh) {
     assert_refilled(&till, 42);
 }
 
+fn payments_and_entitlements_are_refilled_too(fresh: Fresh) {
+    let till = Till::new(fresh);
+    for n in 0..20 {
+        till.sell(&[ordered(n)]);
+        till.write(a_life_after(&ordered(n), n));
+        till.write(vec![stray(100 + n)]);
+    }
+    look(&till, Some(till.tip().seq.0), LATER);
+    // Twice over: what it has already stays.
+    for _ in 0..2 {
+        carry(&till, &till.store());
+        let (there, whole) = (till.tables(), till.whole_of_snapshots());
+        for table in ["orders", "payments", "entitlements", "stream_marks"] {
+            assert_eq!(there[table], whole[table], "{table}");
+        }
+        assert_eq!(there["payments"].len(), 40);
+        assert_eq!(there["entitlements"].len(), 20);
+        // The newest of each: created, refunded, revoked, and the stray's review.
+        assert_eq!(there["outbox"].len(), 80);
+        till.place
+            .meddle("DELETE FROM payments; DELETE FROM stream_marks");
+    }
+}
+
 /// The same under a stream that runs, believes that it is even, and is given nothing.
 fn a_store_that_is_erased_under_a_running_stream_is_refilled(fresh: Fresh) {
     let till = Till::new(fresh);
@@ -251,6 +276,7 @@ every_case!(
     a_mark_at_the_floor_with_another_history_is_noticed,
     a_store_older_than_what_is_kept_is_refilled,
     an_empty_store_is_refilled,
+    payments_and_entitlements_are_refilled_too,
     a_store_that_is_erased_under_a_running_stream_is_refilled,
     a_refill_cut_off_anywhere_is_done_again,
     an_order_that_the_store_refuses_in_a_refill_becomes_a_dead_letter,

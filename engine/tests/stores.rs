@@ -13,6 +13,8 @@
 
 #[macro_use]
 mod places;
+#[path = "stores/payments.rs"]
+mod payments;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,22 +22,21 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use floodgate_engine::domain::codec::encode_order;
 use floodgate_engine::domain::ids::{
-    BucketNo, DeviceId, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleId, SaleNo, SkuId,
-    UserId,
+    BucketNo, DeviceId, EntitlementId, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts,
+    PaymentId, SaleId, SaleNo, SkuId, UserId,
 };
 use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Item, Order, OrderEvent, OrderState, Version};
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    Batch, Letters, Mark, OrderRow, OrderStore, Put, StockCount, StoreError, StoredOrder,
-    StoredPage, StreamMetrics, StreamState, StreamWorker, WorkerConfig, rows_of,
+    Batch, EntitlementFact, FactPage, Letters, Mark, OrderRow, OrderStore, PaymentFact, Put, Row,
+    RowId, StockCount, StoreError, StoredOrder, StoredPage, StreamMetrics, StreamState,
+    StreamWorker, WorkerConfig, rows_of,
 };
-use floodgate_ledger::{
-    ChainHash, Draft, Group, Kind, Ledger, LedgerConfig, LedgerId, Record, Seq,
-};
+use floodgate_ledger::{ChainHash, Draft, Group, Kind, Ledger, LedgerConfig, LedgerId, Seq};
 use parking_lot::Mutex;
+use places::after::{self, order_draft};
 use places::{Fresh, Place};
 
 // The sale, its buyers and their orders.
@@ -163,25 +164,15 @@ fn newest<'a>(versions: impl IntoIterator<Item = &'a Order>) -> Vec<StoredOrder>
 }
 
 fn row(order: &Order) -> OrderRow {
-    let record = Record {
-        seq: Seq(1),
-        hash: ChainHash([0; 32]),
-        kind: Kind(1),
-        group: Bytes::copy_from_slice(order.sale.as_bytes()),
-        id: Bytes::copy_from_slice(order.id.as_bytes()),
-        version: order.version.0,
-        live: order.state.is_live(),
-        owner: None,
-        uniques: Vec::new(),
-        at_ms: order.updated_at.0,
-        body: encode_order(order).into(),
-    };
-    rows_of(&record).unwrap().unwrap()
+    match after::row(&order_draft(order)) {
+        Row::Order(row) => row,
+        other @ (Row::Payment(_) | Row::Entitlement(_)) => panic!("no order: {other:?}"),
+    }
 }
 
 fn batch<'a>(orders: impl IntoIterator<Item = &'a Order>) -> Batch {
     Batch {
-        orders: orders.into_iter().map(row).collect(),
+        rows: orders.into_iter().map(row).map(Row::Order).collect(),
         ..Batch::default()
     }
 }
@@ -435,7 +426,8 @@ fn a_batch_with_a_refused_row_leaves_nothing(fresh: Fresh) {
             .put(0, &batch(&orders), Some(&mark(1)), &mark(6))
             .unwrap_err();
         assert!(
-            matches!(&refused, StoreError::Poison { order, .. } if order.is_none_or(|o| o == twin.id)),
+            matches!(&refused, StoreError::Poison { row, .. }
+                if row.as_ref().is_none_or(|id| *id == RowId::Order(twin.id))),
             "a store need not know which row it was, but it names nobody else: {refused}"
         );
         assert_eq!(place.tables(), before);
@@ -732,10 +724,6 @@ fn open_ledger(folder: &std::path::Path) -> Ledger {
     Ledger::open(config).unwrap()
 }
 
-fn order_draft(order: &Order) -> Draft {
-    draft(1, order, encode_order(order).into())
-}
-
 fn draft(kind: u8, order: &Order, body: Bytes) -> Draft {
     Draft {
         kind: Kind(kind),
@@ -806,7 +794,7 @@ impl Till {
         let n = (to + 1 - from) as usize;
         let records = self.ledger.tail(Seq(from), n, usize::MAX).unwrap();
         Batch {
-            orders: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
+            rows: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
             ..Batch::default()
         }
     }
@@ -1017,7 +1005,7 @@ impl OrderStore for Between {
         to: &Mark,
     ) -> Result<Put, StoreError> {
         self.light()?;
-        let first = batch.orders.first().map(|row| row.seq);
+        let first = batch.rows.first().map(Row::seq);
         self.asked.lock().push((from.cloned(), to.clone(), first));
         let nth = self.n_puts.fetch_add(1, Ordering::SeqCst) + 1;
         let call = PutCall {
@@ -1041,6 +1029,26 @@ impl OrderStore for Between {
         limit: usize,
     ) -> Result<StoredPage, StoreError> {
         self.store.orders_page(node, sale, after, limit)
+    }
+
+    fn payments_page(
+        &self,
+        node: u16,
+        sale: Option<&SaleId>,
+        after: Option<&PaymentId>,
+        limit: usize,
+    ) -> Result<FactPage<PaymentFact>, StoreError> {
+        self.store.payments_page(node, sale, after, limit)
+    }
+
+    fn entitlements_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<&EntitlementId>,
+        limit: usize,
+    ) -> Result<FactPage<EntitlementFact>, StoreError> {
+        self.store.entitlements_page(node, sale, after, limit)
     }
 
     fn stock_counts(

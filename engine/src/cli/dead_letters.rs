@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 #[derive(Subcommand)]
 pub(super) enum Ask {
-    /// One line a letter: seq, time, sale, order, reason
+    /// One line a letter: seq, time, sale, id of the order, payment or entitlement, reason
     List(Engine),
     /// Put letters into the order store again; fails if any is refused again
     Replay(Replay),
@@ -136,8 +136,8 @@ struct Letters {
 #[serde(rename_all = "camelCase")]
 struct Letter {
     seq: u64,
-    order_id: String,
-    sale_id: String,
+    id: String,
+    sale_id: Option<String>,
     why: String,
     at: String,
 }
@@ -169,10 +169,8 @@ fn list(line: &Line) -> Result<(), String> {
         let page: Letters = line.ask("GET", &path)?.map_err(told)?;
         for l in page.dead_letters {
             let why = one_line(&l.why);
-            say(format_args!(
-                "{}\t{}\t{}\t{}\t{why}",
-                l.seq, l.at, l.sale_id, l.order_id
-            ))?;
+            let sale = l.sale_id.as_deref().unwrap_or("-");
+            say(format_args!("{}\t{}\t{sale}\t{}\t{why}", l.seq, l.at, l.id))?;
         }
         match page.next_cursor {
             Some(next) => cursor = next,

@@ -30,6 +30,12 @@ pub struct Entitlement {
     pub revoked_at: Option<UnixMs>,
 }
 
+impl Entitlement {
+    pub fn is_live(&self) -> bool {
+        self.revoked_at.is_none()
+    }
+}
+
 /// What happens when one device more than allowed asks for a licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {

@@ -356,6 +356,35 @@ impl Order {
         }
     }
 
+    /// Versions that a copy which kept only the newest lets us know for certain: it was
+    /// made, and it was paid before it could be granted or given back.
+    pub fn earlier(&self) -> Vec<Order> {
+        let made = Order {
+            state: OrderState::PendingPayment {
+                until: self.pay_deadline,
+                grace_used: false,
+            },
+            version: Version::first(self.version.epoch()),
+            updated_at: self.created_at,
+            ..self.clone()
+        };
+        let paid = Order {
+            state: OrderState::Paid,
+            version: Version(self.version.0 - 1),
+            ..self.clone()
+        };
+        let mut earlier = match self.state {
+            OrderState::PendingPayment { .. } => Vec::new(),
+            OrderState::Closed { .. } | OrderState::Paid => vec![made],
+            OrderState::Delivered | OrderState::RefundDue { .. } | OrderState::Refunded { .. } => {
+                vec![made, paid]
+            }
+        };
+        earlier.dedup_by_key(|order| order.version);
+        earlier.retain(|order| order.version < self.version);
+        earlier
+    }
+
     /// A 40-bit number for this order in this version: the stock host sums them
     /// into a digest, and the desk's mirror must have the same sum.
     pub fn mark(&self) -> u64 {

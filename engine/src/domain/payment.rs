@@ -15,6 +15,10 @@ use super::money::{Cents, Currency};
 use super::order::Order;
 use super::time::UnixMs;
 
+/// The ledger's group of payments for which no order of ours was named; no sale can be
+/// called so.
+pub const NO_SALE: &[u8] = b"*payments";
+
 /// One capture of money, unique for ever by (channel, transaction number).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
@@ -32,6 +36,34 @@ pub struct Payment {
     pub note: String,
     /// The provider's number of the refund; empty until there is one.
     pub refund_no: String,
+    /// What the provider said of the capture in its own words; for people.
+    pub raw: Option<Raw>,
+}
+
+/// A provider's own words, kept as they came but for two things: no more than
+/// [`Raw::BYTES_MAX`] of them, and no zero byte, which a database takes for no text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw(String);
+
+impl Raw {
+    pub const BYTES_MAX: usize = 2_048;
+
+    /// As much of it as is kept: money is not turned away because of a long text.
+    pub fn of(text: &str) -> Option<Self> {
+        let mut kept = text.replace('\0', "\u{FFFD}");
+        kept.truncate(kept.floor_char_boundary(Self::BYTES_MAX));
+        Self::parse(kept)
+    }
+
+    /// `None` where nothing was said, or what is not kept in this form.
+    pub fn parse(text: String) -> Option<Self> {
+        let fits = (1..=Self::BYTES_MAX).contains(&text.len()) && !text.contains('\0');
+        fits.then_some(Self(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,5 +212,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_providers_words_are_kept_as_far_as_a_database_can_have_them() {
+        let kept = |text: &str| Raw::of(text).map(|raw| raw.as_str().to_owned());
+        assert_eq!(kept(""), None);
+        assert_eq!(kept("{\"a\":1}"), Some("{\"a\":1}".into()));
+        assert_eq!(kept("a\0b"), Some("a\u{FFFD}b".into()));
+        let long = format!("{}é", "x".repeat(Raw::BYTES_MAX - 1));
+        assert_eq!(kept(&long), Some("x".repeat(Raw::BYTES_MAX - 1)));
+        assert_eq!(Raw::parse(long), None);
+        assert_eq!(Raw::parse("a\0b".into()), None);
     }
 }

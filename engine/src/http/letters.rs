@@ -1,5 +1,5 @@
-//! Dead letters for people with the token: which orders the order store refuses,
-//! and another try once the reason is gone.
+//! Dead letters for people with the token: which orders, payments and entitlements the
+//! order store refuses, and another try once the reason is gone.
 
 use std::sync::Arc;
 
@@ -18,8 +18,12 @@ const PAGE_MAX: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 struct LetterOut {
     seq: u64,
-    order_id: String,
-    sale_id: String,
+    /// What `id` is of: `order`, `payment` or `entitlement`.
+    kind: &'static str,
+    id: String,
+    /// The order it belongs to; null of a payment for which none of ours was named.
+    order_id: Option<String>,
+    sale_id: Option<String>,
     /// A 64-bit number as text: JSON readers lose digits of such numbers.
     version: String,
     why: String,
@@ -30,9 +34,11 @@ impl From<Letter> for LetterOut {
     fn from(letter: Letter) -> Self {
         Self {
             seq: letter.seq,
-            order_id: letter.order.id.to_string(),
-            sale_id: letter.order.sale.to_string(),
-            version: letter.order.version.0.to_string(),
+            kind: letter.row.kind().name(),
+            id: letter.row.id().to_string(),
+            order_id: letter.row.order().map(|id| id.to_string()),
+            sale_id: letter.row.sale().map(ToString::to_string),
+            version: letter.row.version().to_string(),
             why: letter.why,
             at: letter.at.rfc3339(),
         }

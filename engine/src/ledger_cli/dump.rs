@@ -15,6 +15,7 @@ use crate::domain::codec::{self, CodecError};
 use crate::domain::entitlement::WhenFull;
 use crate::domain::ids::{OrderId, SkuId};
 use crate::domain::order::{CloseReason, Order, OrderState};
+use crate::domain::payment::Raw;
 use crate::domain::time::UnixMs;
 
 const BATCH_RECORDS: usize = 1_000;
@@ -132,6 +133,7 @@ fn body(kind: u8, bytes: &[u8]) -> Option<Result<Value, CodecError>> {
                 "receivedAt": p.received_at.0,
                 "note": p.note,
                 "refundNo": p.refund_no,
+                "raw": p.raw.as_ref().map(Raw::as_str),
             })
         }),
         6 => codec::decode_entitlement(bytes).map(|e| {

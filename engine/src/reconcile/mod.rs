@@ -2,9 +2,11 @@
 //!
 //! It compares three tellings of the same sale: the stock host's counters and
 //! the ledger's facts, taken at one place in each bucket's call order, and the
-//! order store, read with its mark. It repairs nothing; on oversell it stops the
+//! order store, read with its mark. Payments and entitlements are told twice only, by
+//! ledger and store. It repairs nothing; on oversell it stops the
 //! sale at once, because that is the one thing no repair can take back.
 
+mod after;
 mod books;
 mod compare;
 mod metrics;
@@ -12,13 +14,18 @@ mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
+use floodgate_ledger::Seq;
 use serde::Serialize;
 
 pub use self::books::{Books, Depth};
-use self::books::{BooksError, Told};
+use self::books::{BooksError, Counted, Told};
 pub use self::metrics::ReconcileMetrics;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Selling};
+use crate::stream::RowKind;
+
+/// Stands for a sale in the report of what is of none, as in the ledger.
+const NO_SALE: &str = "*payments";
 
 /// What one pass found in one sale.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -28,8 +35,11 @@ pub struct SaleReport {
     pub skus: Vec<SkuReport>,
     /// Whether the store was at the ledger's tip, so that it could be compared.
     pub store_compared: bool,
-    /// Orders that the store refuses; they are left out of the comparison with it.
+    /// What the store refuses; it is left out of the comparison with it.
     pub dead_letters: usize,
+    /// Those that ledger and store do not have in the same version.
+    pub drift_payments: u64,
+    pub drift_entitlements: u64,
     pub differences: Vec<String>,
 }
 
@@ -69,30 +79,14 @@ impl Reconciler {
         let mut reports = Vec::new();
         let mut clean = true;
         for live in self.selling.sales().values() {
-            let mut report = self.look_at(live, depth).await;
-            for difference in &report.differences {
-                tracing::error!(
-                    sale = report.sale_id,
-                    difference,
-                    "the stock does not add up"
-                );
-            }
-            // Said when it became a dead letter; a line every pass would tell no more.
-            if report.dead_letters > 0 {
-                report.differences.push(format!(
-                    "dead_letter: {} orders are not in the order store as the ledger has them, \
-                     or lack an event there; replay the dead letters",
-                    report.dead_letters
-                ));
-                self.metrics
-                    .differences
-                    .with_label_values(&["dead_letter"])
-                    .inc();
-            }
-            clean &= report.differences.is_empty() && report.store_compared;
+            let report = self.told(self.look_at(live, depth).await, &mut clean);
             self.metrics.show(&report);
             self.metrics.gate(live);
             reports.push(report);
+        }
+        let loose = self.told(self.look_at_loose(depth).await, &mut clean);
+        if !loose.differences.is_empty() {
+            reports.push(loose);
         }
         if clean {
             self.metrics.succeeded(self.selling.clock().now());
@@ -101,12 +95,34 @@ impl Reconciler {
         reports
     }
 
+    /// The log and the counters hear of it.
+    fn told(&self, mut report: SaleReport, clean: &mut bool) -> SaleReport {
+        for difference in &report.differences {
+            let sale = report.sale_id.as_str();
+            tracing::error!(sale, difference, "the stock does not add up");
+        }
+        // Said when it became a dead letter; a line every pass would tell no more.
+        if report.dead_letters > 0 {
+            report.differences.push(format!(
+                "dead_letter: {} orders, payments or entitlements are not in the order store as \
+                 the ledger has them, or lack an event there; replay the dead letters",
+                report.dead_letters
+            ));
+            self.count("dead_letter");
+        }
+        *clean &= report.differences.is_empty() && report.store_compared;
+        report
+    }
+
+    fn count(&self, kind: &str) {
+        self.metrics.differences.with_label_values(&[kind]).inc();
+    }
+
     async fn look_at(&self, live: &Arc<LiveSale>, depth: Depth) -> SaleReport {
         let sale = live.sale();
         let tip_before = self.selling.ledger().tip().seq;
         let audits = self.selling.audit(live).await;
         let mut differences = Vec::new();
-        let count = |kind| self.metrics.differences.with_label_values(&[kind]).inc();
         for audit in &audits {
             self.metrics
                 .epoch(sale.id.as_str(), audit.bucket.0, audit.epoch);
@@ -120,41 +136,18 @@ impl Reconciler {
         }
         for said in audits.iter().filter_map(|a| compare::bucket(sale, a)) {
             differences.push(said);
-            count("host_ledger");
+            self.count("host_ledger");
         }
-        let dead = self.books.dead(&sale.id);
-        let n_dead = dead.len();
-        let (books, sale_of) = (Arc::clone(&self.books), Arc::clone(live));
-        let (asked, now) = (dead.clone(), self.selling.clock().now());
-        let store = tokio::task::spawn_blocking(move || {
-            books.look(sale_of.sale(), asked, tip_before, now, depth)
-        })
-        .await;
-        // Only a store that stood at the ledger's tip before and after the audit was
-        // asked about the same orders. A letter is buried before the mark passes it,
-        // so one that is not among `dead` is among the orders that were counted,
-        // unless the list has changed.
-        let tip_after = self.selling.ledger().tip().seq;
-        let settled = tip_before == tip_after && dead == self.books.dead(&sale.id);
-        let compared = match store {
-            Ok(Ok(Told::Units { units, seq })) => (settled && seq == tip_before).then_some(units),
-            Ok(Ok(Told::NotNow)) => None,
-            Ok(Err(BooksError::Foreign(why))) => {
-                differences.push(why.to_string());
-                count("ledger_store");
-                None
-            }
-            Ok(Err(BooksError::Letter(error))) => {
-                tracing::warn!(%error, "read the order store's counts");
-                None
-            }
-            Err(error) => {
-                tracing::error!(%error, "read the order store's counts");
-                None
-            }
-        };
+        let (compared, n_dead) = self
+            .ask_store(Some(live), tip_before, depth, &mut differences)
+            .await;
         let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
-        let skus = compare::skus(sale, &opened, &audits, compared.as_deref());
+        let skus = compare::skus(
+            sale,
+            &opened,
+            &audits,
+            compared.as_ref().map(|counted| &counted.units[..]),
+        );
         // A sale that is whole again sells again; whether it is, only all buckets tell.
         let oversold = skus.iter().any(|s| s.oversold > 0);
         if oversold || audits.len() == usize::from(sale.buckets) {
@@ -166,23 +159,102 @@ impl Reconciler {
                     "SKU {}: {} units sold that were never opened",
                     sku.sku_id, sku.oversold
                 ));
-                count("oversold");
+                self.count("oversold");
             }
             if sku.drift_ledger_store > 0 {
                 differences.push(format!(
                     "SKU {}: ledger and order store differ by {} units",
                     sku.sku_id, sku.drift_ledger_store
                 ));
-                count("ledger_store");
+                self.count("ledger_store");
             }
         }
+        let counted = compared.as_deref();
         SaleReport {
             sale_id: sale.id.to_string(),
             skus,
-            store_compared: compared.is_some(),
+            store_compared: counted.is_some(),
             dead_letters: n_dead,
+            drift_payments: counted.map_or(0, |c| c.payments.n),
+            drift_entitlements: counted.map_or(0, |c| c.entitlements.n),
             differences,
         }
+    }
+
+    /// Payments for which no order of ours was named.
+    async fn look_at_loose(&self, depth: Depth) -> SaleReport {
+        let tip = self.selling.ledger().tip().seq;
+        let mut differences = Vec::new();
+        let (compared, dead_letters) = self.ask_store(None, tip, depth, &mut differences).await;
+        SaleReport {
+            sale_id: NO_SALE.to_owned(),
+            skus: Vec::new(),
+            store_compared: compared.is_some(),
+            dead_letters,
+            drift_payments: compared.map_or(0, |counted| counted.payments.n),
+            drift_entitlements: 0,
+            differences,
+        }
+    }
+
+    /// What the store has, if it can be compared with what was told since `tip_before`,
+    /// and how much of it is dead letters.
+    async fn ask_store(
+        &self,
+        live: Option<&Arc<LiveSale>>,
+        tip_before: Seq,
+        depth: Depth,
+        differences: &mut Vec<String>,
+    ) -> (Option<Arc<Counted>>, usize) {
+        let sale = live.map(|live| live.sale().id.clone());
+        let dead = self.books.dead(sale.as_ref());
+        let n_dead = dead.len();
+        let (books, live) = (Arc::clone(&self.books), live.map(Arc::clone));
+        let (asked, now) = (dead.clone(), self.selling.clock().now());
+        let store = tokio::task::spawn_blocking(move || {
+            let sale = live.as_ref().map(|live| live.sale());
+            books.look(sale, asked, tip_before, now, depth)
+        })
+        .await;
+        // Only a store that stood at the ledger's tip before and after the audit was
+        // asked about the same orders. A letter is buried before the mark passes it,
+        // so one that is not among `dead` is among the orders that were counted,
+        // unless the list has changed.
+        let tip_after = self.selling.ledger().tip().seq;
+        let settled = tip_before == tip_after && dead == self.books.dead(sale.as_ref());
+        let compared = match store {
+            Ok(Ok(Told::Counted { counted, seq })) => {
+                (settled && seq == tip_before).then_some(counted)
+            }
+            Ok(Ok(Told::NotNow)) => None,
+            // A stranger's store is one difference a sale, and none beside.
+            Ok(Err(BooksError::Foreign(_))) if sale.is_none() => None,
+            Ok(Err(why @ (BooksError::Foreign(_) | BooksError::Damaged(_)))) => {
+                differences.push(why.to_string());
+                self.count("ledger_store");
+                None
+            }
+            Ok(Err(BooksError::Letter(error))) => {
+                tracing::warn!(%error, "read the order store's counts");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "read the order store's counts");
+                None
+            }
+        };
+        for (kind, drift) in compared.iter().flat_map(|counted| {
+            [
+                (RowKind::Payment, &counted.payments),
+                (RowKind::Entitlement, &counted.entitlements),
+            ]
+        }) {
+            if let Some(said) = drift.said(kind) {
+                differences.push(said);
+                self.count("ledger_store");
+            }
+        }
+        (compared, n_dead)
     }
 }
 

@@ -4,15 +4,22 @@
 //! nearer to the ledger is taken, and a difference is told. Units are handed out anew:
 //! each bucket is allotted what its orders hold and its part of what is free.
 
+mod after;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use floodgate_ledger::Kind;
+
+pub use self::after::After;
 use crate::domain::allotment::Allotment;
+use crate::domain::codec::decode_order;
 use crate::domain::ids::{BucketNo, OrderId};
 use crate::domain::order::{CloseReason, Order, OrderEvent, OrderState, Version};
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::sale::{Judge, Setback, facts};
 use crate::stock::UsedKey;
+use crate::stream::{RowKind, Source};
 
 /// Where a copy of an order was found, the most trusted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +33,11 @@ pub enum Copy {
 #[derive(Debug, Default)]
 pub struct Pile {
     orders: BTreeMap<OrderId, (Order, Copy)>,
+    /// Orders that only the stock host has: nobody told the order store of them.
+    unheard: HashSet<OrderId>,
     /// Orders that two copies tell differently in one version.
     pub differing: Vec<OrderId>,
+    pub after: After,
 }
 
 /// The sale as it goes on.
@@ -35,15 +45,55 @@ pub struct Pile {
 pub struct Merged {
     pub orders: Vec<Order>,
     pub allotments: Vec<Allotment>,
+    /// Orders of which the order store never heard: what is known of their way here is
+    /// written as well.
+    pub unheard: HashSet<OrderId>,
     /// What only the stock host held and may not be; it is not sold.
     pub set_aside: Vec<(Order, Setback)>,
+    pub after: After,
+    /// What payments said of their orders and orders of their payments, done.
+    pub mended: Vec<String>,
 }
 
 impl Pile {
+    /// What a bucket keeps beside its holds: a closed order, a payment, an entitlement,
+    /// as the ledger had it.
+    pub fn take_tail(
+        &mut self,
+        sale: &Sale,
+        (kind, version): (Kind, u64),
+        body: &[u8],
+        now: UnixMs,
+    ) -> Result<(), String> {
+        let Some(kind) = RowKind::ALL.into_iter().find(|row| row.kind() == kind) else {
+            return Err(format!("kind {} stands beside no hold", kind.0));
+        };
+        let source = Source {
+            seq: 0,
+            kind: kind.kind(),
+            group: sale.id.as_bytes(),
+            version,
+            // Its record's time went with the record.
+            at: now,
+            body,
+        };
+        match kind {
+            RowKind::Order => {
+                let order = decode_order(body).map_err(|e| format!("an order: {e}"))?;
+                self.add(order, Copy::Stock);
+                Ok(())
+            }
+            RowKind::Payment | RowKind::Entitlement => self.after.take(kind, &source),
+        }
+    }
+
     /// Copies are added in the order of their trust.
     pub fn add(&mut self, order: Order, copy: Copy) {
         match self.orders.get_mut(&order.id) {
             None => {
+                if copy == Copy::Stock {
+                    self.unheard.insert(order.id);
+                }
                 self.orders.insert(order.id, (order, copy));
             }
             Some((known, _)) if known.version == order.version => {
@@ -104,7 +154,7 @@ impl Pile {
     }
 
     /// An error names the SKU of which more is live, beyond doubt, than was opened.
-    pub fn settle(self, sale: &Sale) -> Result<Merged, String> {
+    pub fn settle(self, sale: &Sale, now: UnixMs) -> Result<Merged, String> {
         let opened: Vec<u64> = sale.skus.iter().map(|sku| u64::from(sku.units)).collect();
         // Buckets are given their units only below: here each could have all of them.
         let mut judge = Judge::with_units(sale, &opened);
@@ -122,7 +172,7 @@ impl Pile {
         live.check()?;
         let mut set_aside = Vec::new();
         for (order, _) in doubtful {
-            let fits = if live.fits(&order) {
+            let fits = if !order.state.is_live() || live.fits(&order) {
                 judge.take(&order)
             } else {
                 Err(Setback::NoUnits)
@@ -136,10 +186,15 @@ impl Pile {
             }
         }
         orders.sort_by_key(|order| order.id);
+        let mut after = self.after;
+        let mended = after.knit(&mut orders, now);
         Ok(Merged {
+            unheard: self.unheard,
             orders,
             allotments: live.allotments(),
             set_aside,
+            after,
+            mended,
         })
     }
 }
@@ -167,7 +222,7 @@ fn only_closed(sale: &Sale, key: &UsedKey) -> Order {
     }
 }
 
-/// Units of live orders by bucket and SKU.
+/// Units of orders that are live or were withdrawn, by bucket and SKU.
 struct Live<'a> {
     sale: &'a Sale,
     opened: Vec<u64>,
@@ -186,7 +241,9 @@ impl<'a> Live<'a> {
 
     fn count(&mut self, order: &Order) {
         let bucket = self.by_bucket.get_mut(usize::from(order.id.bucket().0));
-        if let Some(bucket) = bucket.filter(|_| order.state.is_live()) {
+        // What was withdrawn is not for sale again, and its bucket says so.
+        let counts = order.state.is_live() || order.state.is_withdrawn();
+        if let Some(bucket) = bucket.filter(|_| counts) {
             for (sku, n) in facts::units_of(self.sale, order) {
                 bucket[sku] += u64::from(n);
             }

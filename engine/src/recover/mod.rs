@@ -2,41 +2,43 @@
 //!
 //! For a ledger that is gone, or that the order store or the stock host saw further than
 //! it is. Old ledger, store rows and the stock host's holds and keys are brought together
-//! (`merge.rs`) before anything is changed, and written into a ledger with a new id beside
+//! (`gather.rs`, `merge.rs`) before anything is changed, and written into a ledger with a new id beside
 //! the old one. Then the two change places, the store's mark moves to the new one's
 //! beginning, and every bucket is made anew from it. The old ledger is kept. Broken off
 //! before the change of places nothing happened; after it the new ledger, which has
 //! everything and knows its predecessors, is where the next try begins.
 
+mod gather;
 mod merge;
+mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use floodgate_ledger::{Draft, Group, Ledger, LedgerConfig, OpenError};
+use floodgate_ledger::{Ledger, LedgerConfig, OpenError};
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::task::block_in_place;
 
-use self::merge::{Copy, Merged, Pile};
+use self::gather::{Known, Old, read_old};
+use self::merge::Merged;
+use self::write::write;
 use crate::admission::{AdmissionMetrics, Limits};
 use crate::app;
 use crate::config::Config;
-use crate::domain::codec::decode_sale;
-use crate::domain::ids::{BucketNo, NodeNo, OrderId, SaleId};
-use crate::domain::order::Order;
-use crate::domain::sale::{Sale, SaleRecord, Switches};
+use crate::domain::ids::{BucketNo, NodeNo, SaleId};
+use crate::domain::sale::SaleRecord;
 use crate::domain::time::{Clock, UnixMs};
-use crate::sale::{Owed, SaleMetrics, Selling, SellingParts, Stored, facts, patient, read_holds};
-use crate::stock::{BucketRef, Meta, StockHost};
-use crate::stream::{Batch, Mark, OrderStore, Put, witness};
+use crate::sale::{Owed, SaleMetrics, Selling, SellingParts, Stored, facts, patient};
+use crate::stock::{Meta, StockHost};
+use crate::stream::{Batch, Mark, Put, witness};
 use crate::workers::Workers;
 
-/// Orders that are read, or become durable, together.
+/// What is read, or becomes durable, together. A payment may have 2 KB of its provider's
+/// words, and so many of them are a third of what a commit may hold.
 const PAGE: usize = 1_000;
 /// In the folder of a new ledger: it has everything.
 const WHOLE: &str = "recovered";
@@ -56,6 +58,8 @@ pub struct Report {
     /// Where the old ledger stands now.
     pub moved_to: Option<String>,
     pub sales: Vec<SaleReport>,
+    /// For which no order of ours was named.
+    pub loose_payments: usize,
     /// Sales with buckets of other ledgers, which were not touched.
     pub left_alone: Vec<String>,
 }
@@ -65,26 +69,23 @@ pub struct Report {
 pub struct SaleReport {
     pub sale: String,
     pub orders: usize,
+    pub payments: usize,
+    pub entitlements: usize,
     pub found_in_ledger: usize,
     pub found_in_store: usize,
     pub found_in_stock: usize,
+    /// Closed orders, payments and entitlements that buckets keep beside the holds.
+    pub found_in_tails: usize,
     /// Closed because their bucket, which was whole, held them no longer.
     pub closed: usize,
     /// Told differently by two copies in one version.
     pub differing: Vec<String>,
+    /// Where a copy ended between a payment and its order, and what was made of it.
+    pub mended: Vec<String>,
     /// Holds that may not be beside the others, with the reason; they are not sold.
     pub set_aside: Vec<String>,
     /// Whether it was paused or ended since, nobody knows: the operator lets it go on.
     pub paused: bool,
-}
-
-/// What the old ledger still told.
-#[derive(Default)]
-struct Old {
-    id: Option<String>,
-    predecessors: BTreeSet<String>,
-    sales: Vec<SaleRecord>,
-    orders: BTreeMap<SaleId, Vec<Order>>,
 }
 
 /// Buckets of one sale as they stand in the stock host.
@@ -100,7 +101,7 @@ pub async fn recover(config: &Config) -> Result<Report, String> {
     let stood = look(&*host).await?;
 
     let mut report = Report::default();
-    let old = match open_old(&places.ledger)? {
+    let mut old = match open_old(&places.ledger)? {
         Some(Ok(ledger)) => {
             report.ledger_before = Some(ledger.id().to_string());
             let old = read_old(&ledger)?;
@@ -132,8 +133,10 @@ pub async fn recover(config: &Config) -> Result<Report, String> {
     let mut trusted: BTreeSet<String> = old.predecessors.clone();
     trusted.extend(old.id.clone());
     trusted.extend(mark.as_ref().map(|mark| mark.ledger.to_string()));
-    let known = Known {
+    let after = std::mem::take(&mut old.after);
+    let mut known = Known {
         old: &old,
+        after,
         stood: &stood,
         store: &*store,
         host: &*host,
@@ -147,11 +150,20 @@ pub async fn recover(config: &Config) -> Result<Report, String> {
         brought.push((record, merged));
     }
 
+    let loose = known.bring_after(None)?;
+    report.loose_payments = loose.n_payments();
+    if let Some(group) = known.after.keys().next() {
+        return Err(format!(
+            "the old ledger has payments or entitlements of {}, which is no sale of it",
+            group.escape_ascii()
+        ));
+    }
+
     // Until here nothing was changed.
     places.keep_set_aside(&brought, now)?;
     places.clear_new()?;
     let ledger = open(&places.new)?;
-    write(&brought, &trusted, &ledger, now).await?;
+    write(&brought, &loose, &trusted, &ledger, now).await?;
     close(ledger).await?;
     fail::fail_point!("recover-written", |_| std::process::abort());
     report.moved_to = places.swap(now)?;
@@ -296,10 +308,10 @@ async fn rebuild(
         seed: 0,
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
+        takes_over: true,
         stored: Stored::default(),
         // The next start finds in the ledger what is owed.
         owed: Owed::channel().0,
-        takes_over: true,
     })
     .await
     .map_err(|e| e.to_string())?;
@@ -369,216 +381,4 @@ fn disagreement(
          at {tip}",
         meta.ledger, meta.seq
     ))
-}
-
-fn read_old(ledger: &Ledger) -> Result<Old, String> {
-    let mut old = Old {
-        id: Some(ledger.id().to_string()),
-        ..Old::default()
-    };
-    let known = ledger.meta(PREDECESSORS).map_err(|e| e.to_string())?;
-    let known = known.unwrap_or_default();
-    let lines = String::from_utf8_lossy(&known);
-    old.predecessors = lines.lines().map(ToOwned::to_owned).collect();
-    for found in ledger.entities(None, Some(facts::SALE), false) {
-        let snapshot = found.map_err(|e| e.to_string())?;
-        let record = decode_sale(&snapshot.body).map_err(|e| e.to_string())?;
-        old.sales.push(record);
-    }
-    for found in ledger.entities(None, Some(facts::ORDER), false) {
-        let snapshot = found.map_err(|e| e.to_string())?;
-        let order = facts::order_of(&snapshot).map_err(|e| e.to_string())?;
-        old.orders
-            .entry(order.sale.clone())
-            .or_default()
-            .push(order);
-    }
-    Ok(old)
-}
-
-struct Known<'a> {
-    old: &'a Old,
-    stood: &'a BTreeMap<SaleId, Stood>,
-    store: &'a dyn OrderStore,
-    host: &'a dyn StockHost,
-    /// Ledgers whose buckets are ours.
-    trusted: &'a BTreeSet<String>,
-    now: UnixMs,
-}
-
-impl Known<'_> {
-    /// Every sale that a copy names.
-    fn sales(&self, configured: &[Sale], report: &mut Report) -> Result<Vec<SaleRecord>, String> {
-        let mut found: BTreeMap<SaleId, SaleRecord> = BTreeMap::new();
-        for record in &self.old.sales {
-            found.insert(record.definition.id.clone(), record.clone());
-        }
-        for (id, buckets) in self.stood {
-            let told = |meta: &&Meta| self.is_ours(meta) && !meta.sale.is_empty();
-            if !found.contains_key(id)
-                && let Some(meta) = buckets.values().find(told)
-            {
-                let record = decode_sale(&meta.sale).map_err(|e| format!("sale {id}: {e}"))?;
-                found.insert(id.clone(), record);
-            }
-        }
-        let stored = block_in_place(|| self.store.sales()).map_err(|e| e.to_string())?;
-        for id in stored {
-            if found.contains_key(&id) {
-                continue;
-            }
-            let first = self.page(&id, None, 1)?;
-            let definition = configured.iter().find(|sale| sale.id == id);
-            let (Some(definition), Some(first)) = (definition, first.first()) else {
-                return Err(format!(
-                    "the order store has orders of sale {id}, and nobody here has its \
-                     definition: put it into the configuration"
-                ));
-            };
-            let record = SaleRecord {
-                definition: definition.clone(),
-                number: first.id.parts().sale,
-                switches: Switches::default(),
-            };
-            found.insert(id, record);
-        }
-        for (id, buckets) in self.stood {
-            if !found.contains_key(id) {
-                report.left_alone.push(id.to_string());
-            } else if let Some((no, meta)) = buckets.iter().find(|(_, m)| !self.is_ours(m)) {
-                return Err(format!(
-                    "bucket {} of sale {id} was last served by ledger {}, which nobody here \
-                     knows: its orders would be lost. Bring its ledger, or take the keys \
-                     {{fg:{id}:{}}}:* away",
-                    no.0, meta.ledger, no.0
-                ));
-            }
-        }
-        let mut numbers: BTreeMap<u16, SaleId> = BTreeMap::new();
-        for (id, record) in &found {
-            if let Some(other) = numbers.insert(record.number.0, id.clone()) {
-                let number = record.number.0;
-                return Err(format!(
-                    "the sales {other} and {id} have one number, {number}"
-                ));
-            }
-        }
-        Ok(found.into_values().collect())
-    }
-
-    fn page(
-        &self,
-        sale: &SaleId,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<Vec<Order>, String> {
-        let page = block_in_place(|| self.store.orders_page(app::NODE, sale, after, limit));
-        let page = page.map_err(|e| e.to_string())?;
-        Ok(page.orders.into_iter().map(|stored| stored.order).collect())
-    }
-
-    /// Gathers one sale from everywhere.
-    async fn bring(
-        &self,
-        mut record: SaleRecord,
-    ) -> Result<(SaleRecord, Merged, SaleReport), String> {
-        let sale = record.definition.clone();
-        let mut report = SaleReport {
-            sale: sale.id.to_string(),
-            paused: !record.switches.ended,
-            ..SaleReport::default()
-        };
-        record.switches.paused |= report.paused;
-        let mut pile = Pile::default();
-        for order in self.old.orders.get(&sale.id).into_iter().flatten() {
-            pile.add(order.clone(), Copy::Ledger);
-            report.found_in_ledger += 1;
-        }
-        let mut after = None;
-        loop {
-            let page = self.page(&sale.id, after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            report.found_in_store += page.len();
-            page.into_iter()
-                .for_each(|order| pile.add(order, Copy::Store));
-        }
-        let (mut held, mut used) = (HashSet::new(), Vec::new());
-        for bucket in BucketRef::all(&sale) {
-            let stood = self.stood.get(&sale.id);
-            let Some(meta) = stood.and_then(|s| s.get(&bucket.bucket)) else {
-                continue;
-            };
-            let holds = read_holds(self.host, &bucket, |_, _| Ok(true)).await;
-            for order in holds.map_err(|e| e.to_string())? {
-                held.insert(order.id);
-                pile.add(order, Copy::Stock);
-            }
-            // In one that was being made the keys may come before the holds.
-            if !meta.is_building {
-                let mut at = Some(0);
-                while let Some(from) = at {
-                    let page = patient(&bucket, || self.host.used_keys(&bucket, from)).await;
-                    let page = page.map_err(|e| e.to_string())?;
-                    used.extend(page.keys);
-                    at = page.next;
-                }
-            }
-        }
-        report.found_in_stock = held.len();
-        report.closed = pile.close_gone(&sale, &used, &held, self.now);
-        report.differing = pile.differing.iter().map(ToString::to_string).collect();
-        let merged = pile.settle(&sale)?;
-        report.orders = merged.orders.len();
-        let aside = merged.set_aside.iter();
-        report.set_aside = aside.map(|(o, why)| format!("{}: {why}", o.id)).collect();
-        Ok((record, merged, report))
-    }
-
-    /// Whether one of the ledgers that are brought together served it. Where nobody names
-    /// a ledger, the buckets are all there is.
-    fn is_ours(&self, meta: &Meta) -> bool {
-        self.trusted.is_empty() || self.trusted.contains(&meta.ledger)
-    }
-}
-
-/// Everything into the new ledger, and whom it follows.
-async fn write(
-    brought: &[(SaleRecord, Merged)],
-    predecessors: &BTreeSet<String>,
-    ledger: &Ledger,
-    now: UnixMs,
-) -> Result<(), String> {
-    let lines: Vec<&str> = predecessors.iter().map(String::as_str).collect();
-    let meta = (
-        Bytes::from_static(PREDECESSORS),
-        Bytes::from(lines.join("\n")),
-    );
-    append(ledger, Vec::new(), vec![meta]).await?;
-    for (record, merged) in brought {
-        let sale = &record.definition;
-        let mut drafts = vec![facts::sale_draft(record, 1, now)];
-        for allotment in &merged.allotments {
-            let id = format!("recover-{}", allotment.bucket.0);
-            drafts.push(facts::allotment_draft(&sale.id, &id, allotment, now));
-        }
-        append(ledger, drafts, Vec::new()).await?;
-        for orders in merged.orders.chunks(PAGE) {
-            let drafts = orders
-                .iter()
-                .map(|o| facts::order_draft(o, facts::order_body(o)));
-            append(ledger, drafts.collect(), Vec::new()).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn append(
-    ledger: &Ledger,
-    drafts: Vec<Draft>,
-    meta: Vec<(Bytes, Bytes)>,
-) -> Result<(), String> {
-    let group = Group { drafts, meta };
-    let receipt = ledger.append(group).await.map_err(|e| e.to_string())?;
-    receipt.await.map(drop).map_err(|e| e.to_string())
 }

@@ -13,6 +13,7 @@ use crate::domain::codec::{self, CodecError};
 use crate::domain::entitlement::Entitlement;
 use crate::domain::ids::{BucketNo, Channel, ChannelTxnNo, OrderId, SaleId};
 use crate::domain::order::{Item, Order};
+pub use crate::domain::payment::NO_SALE;
 use crate::domain::payment::Payment;
 use crate::domain::sale::{Grant, Sale, SaleRecord};
 use crate::domain::time::UnixMs;
@@ -23,9 +24,6 @@ pub const ALLOTMENT: Kind = Kind(3);
 pub const TRANSFER: Kind = Kind(4);
 pub const PAYMENT: Kind = Kind(5);
 pub const ENTITLEMENT: Kind = Kind(6);
-
-/// The group of payments that name no order of ours; no sale has such an id.
-pub const NO_SALE: &[u8] = b"*payments";
 
 /// Meta: the floor of order ids, eight bytes big-endian.
 pub const ID_FLOOR: &[u8] = b"id-floor";

@@ -89,6 +89,7 @@ mod tests {
             received_at: UnixMs(2),
             note: String::new(),
             refund_no: String::new(),
+            raw: None,
         }
     }
 

@@ -2,20 +2,21 @@
 //!
 //! In this order: find the refused rows, have them on disk as dead letters, move
 //! the mark past them. A crash anywhere in between leads to the same letters and
-//! the same rows. When nothing at all is taken, nothing is put aside either.
+//! the same rows. When nothing of a kind is taken, nothing is put aside either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use floodgate_ledger::Ledger;
 
 use super::letters::Letters;
+use super::row::RowKind;
 use super::sift::{Refused, Sifted, sift};
 use super::store::{Batch, Mark, OrderStore, Put};
 use super::worker::Halt;
 
-/// Orders refused one after the other, each alone in its batch and none taken
-/// between them: after so many it is the schema and not the orders.
+/// Rows of one kind refused one after the other, each alone of its kind in its batch
+/// and none taken between them: after so many it is the schema and not the rows.
 const LONE_REFUSALS_MAX: usize = 10;
 
 pub(super) struct Aside {
@@ -23,16 +24,19 @@ pub(super) struct Aside {
     pub store: Arc<dyn OrderStore>,
     pub letters: Arc<Letters>,
     pub node: u16,
-    /// Records of orders that were refused alone, since the last that was taken. By
+    /// Records that were refused alone, since the last of their kind that was taken. By
     /// seq, because a batch that meets a store that is away comes again.
-    pub lone_refusals: BTreeSet<u64>,
+    pub lone_refusals: BTreeMap<RowKind, BTreeSet<u64>>,
 }
 
 impl Aside {
     /// A batch was taken as it was.
     pub fn taken(&mut self, batch: &Batch, from: u64, to: &Mark) -> Result<(), Halt> {
-        if !batch.orders.is_empty() {
-            self.lone_refusals.clear();
+        for row in &batch.rows {
+            if self.lone_refusals.is_empty() {
+                break;
+            }
+            self.lone_refusals.remove(&row.kind());
         }
         Ok(self.letters.settle(from..=to.seq.0, &[])?)
     }
@@ -43,9 +47,9 @@ impl Aside {
             Ok(stand) => stand,
             Err(actual) => return Ok(Put::MarkMoved(actual)),
         };
-        let refused = match sift(&*self.store, self.node, batch.orders, &stand)? {
-            Sifted::Done { n_taken, refused } => {
-                self.bury(n_taken, &refused)?;
+        let refused = match sift(&*self.store, self.node, batch.rows, &stand)? {
+            Sifted::Done { taken, refused } => {
+                self.bury(&taken, &refused)?;
                 refused
             }
             Sifted::MarkMoved(actual) => return Ok(Put::MarkMoved(actual)),
@@ -70,9 +74,16 @@ impl Aside {
         })
     }
 
-    /// Has what was refused on disk when it returns.
-    pub fn bury(&mut self, n_taken: usize, refused: &[Refused]) -> Result<(), Halt> {
-        self.judge(n_taken, refused)?;
+    /// Has what was refused on disk when it returns. `taken` are the kinds of what was
+    /// not refused.
+    pub fn bury(&mut self, taken: &BTreeSet<RowKind>, refused: &[Refused]) -> Result<(), Halt> {
+        for kind in RowKind::ALL {
+            if taken.contains(&kind) {
+                self.lone_refusals.remove(&kind);
+            } else {
+                self.judge(kind, refused)?;
+            }
+        }
         if !refused.is_empty() {
             self.letters.bury(refused)?;
             fail::fail_point!("stream-letters-buried");
@@ -84,24 +95,25 @@ impl Aside {
         Ok(self.store.put(self.node, &Batch::default(), from, to)?)
     }
 
-    /// A store that takes nothing any more has a broken schema, and a thousand
-    /// dead letters would only hide it. One order alone proves nothing yet.
-    fn judge(&mut self, n_taken: usize, refused: &[Refused]) -> Result<(), Halt> {
-        let Some(first) = refused.first().filter(|_| n_taken == 0) else {
-            self.lone_refusals.clear();
+    /// A store that takes nothing of a kind any more has a broken schema, and a thousand
+    /// dead letters would only hide it. One row alone proves nothing yet.
+    fn judge(&mut self, kind: RowKind, refused: &[Refused]) -> Result<(), Halt> {
+        let mut of_kind = refused.iter().filter(|r| r.row.kind() == kind);
+        let Some(first) = of_kind.next() else {
             return Ok(());
         };
-        self.lone_refusals.insert(first.row.seq);
-        let alone = refused.iter().all(|r| r.row.order.id == first.row.order.id);
-        if alone && self.lone_refusals.len() <= LONE_REFUSALS_MAX {
+        let (seq, id) = (first.row.seq(), first.row.id());
+        let lone = self.lone_refusals.entry(kind).or_default();
+        lone.insert(seq);
+        let alone = of_kind.clone().all(|r| r.row.id() == id);
+        if alone && lone.len() <= LONE_REFUSALS_MAX {
             return Ok(());
         }
         Err(Halt::Stop(format!(
-            "the order store refuses every order, {} in the batch from record {} on, the first \
-             of them {}: {}. They are not put aside: mend the store and start the engine again",
-            refused.len(),
-            first.row.seq,
-            first.row.order.id,
+            "the order store refuses every {}, {} in the batch from record {seq} on, the first \
+             of them {id}: {}. They are not put aside: mend the store and start the engine again",
+            kind.name(),
+            1 + of_kind.count(),
             first.why
         )))
     }

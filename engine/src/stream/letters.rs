@@ -1,9 +1,9 @@
 //! Dead letters: what the order store refuses, kept in the ledger until replayed.
 //!
 //! A letter is durable before the mark moves past its record, and it goes only
-//! after the store took the order. Between the two a crash may repeat either
-//! step: burying the same record again is the same letter, replaying an order
-//! again changes no row.
+//! after the store took its row. Between the two a crash may repeat either
+//! step: burying the same record again is the same letter, replaying a row
+//! again changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use prometheus::IntGauge;
 use prost::Message;
 
 use super::note::{Letter, Note, read, unreadable};
-use super::row::{ORDER, OrderRow};
+use super::row::{Row, RowId};
 use super::sift::Refused;
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
-use crate::domain::ids::{OrderId, SaleId};
-use crate::domain::order::Order;
+use crate::domain::ids::SaleId;
+use crate::domain::payment::NO_SALE;
 use crate::domain::time::{Clock, UnixMs};
 
 /// A store may quote the whole row; the beginning says what is wrong.
@@ -58,8 +58,8 @@ pub enum LetterError {
 
 /// What is asked about letters all the time, without reading them.
 struct Known {
-    sale: SaleId,
-    order: OrderId,
+    sale: Option<SaleId>,
+    id: RowId,
     at: UnixMs,
 }
 
@@ -97,7 +97,7 @@ impl Letters {
             let page = letters.page(after, READ_PAGE)?;
             let Some(last) = page.last() else { break };
             after = last.seq;
-            letters.know(page.iter().map(|l| (l.seq, &l.order, l.at)));
+            letters.know(page.iter().map(|l| (&l.row, l.at)));
         }
         match letters.count() {
             0 => {}
@@ -114,11 +114,11 @@ impl Letters {
         self.known.lock().len()
     }
 
-    /// The orders of a sale that have a dead letter.
-    pub fn orders_of(&self, sale: &SaleId) -> BTreeSet<OrderId> {
+    /// What of a sale has a dead letter; without one, of payments that are of none.
+    pub fn of_sale(&self, sale: Option<&SaleId>) -> BTreeSet<RowId> {
         let known = self.known.lock();
-        let of_sale = known.values().filter(|k| k.sale == *sale);
-        of_sale.map(|k| k.order).collect()
+        let of_sale = known.values().filter(|k| k.sale.as_ref() == sale);
+        of_sale.map(|k| k.id.clone()).collect()
     }
 
     /// Letters after `after`, in the order of their records.
@@ -127,19 +127,19 @@ impl Letters {
             return Ok(Vec::new()); // No record comes after the last number there is.
         }
         let found = self.ledger.dead_letters(Seq(after), limit)?;
-        found.iter().map(read).map(|r| Ok(r?.0)).collect()
+        found.iter().map(read).collect()
     }
 
-    /// An order as the ledger has it now.
-    pub fn current(&self, sale: &SaleId, id: &OrderId) -> Result<Option<OrderRow>, LetterError> {
-        let found = self.ledger.entity(sale.as_bytes(), ORDER, id.as_bytes())?;
-        found
-            .map(|s| OrderRow::read(s.seq.0, &s.body).map_err(|e| unreadable(s.seq.0, &e)))
-            .transpose()
+    /// As the ledger has it now.
+    pub fn current(&self, sale: Option<&SaleId>, id: &RowId) -> Result<Option<Row>, LetterError> {
+        let group = sale.map_or(NO_SALE, SaleId::as_bytes);
+        let found = self.ledger.entity(group, id.kind().kind(), id.as_bytes())?;
+        let Some(found) = found else { return Ok(None) };
+        Row::of_snapshot(&found).map_err(|e| unreadable(found.seq.0, &e))
     }
 
-    /// Puts the order into the store as it is now, and the event of the dead
-    /// version; what became of the order since is not undone. Blocks.
+    /// Puts what was refused into the store as it is now, and the event of the dead
+    /// version; what became of it since is not undone. Blocks.
     pub fn replay(&self, seq: u64) -> Result<Replayed, LetterError> {
         let _turn = self.turn.lock();
         let Some(before) = seq.checked_sub(1) else {
@@ -149,28 +149,28 @@ impl Letters {
         let Some(found) = found.first().filter(|l| l.seq.0 == seq) else {
             return Ok(Replayed::Missing);
         };
-        let (letter, body) = read(found)?;
-        let dead = OrderRow::read(seq, &body).map_err(|e| unreadable(seq, &e))?;
-        let batch = match self.current(&dead.order.sale, &dead.order.id)? {
+        let dead = read(found)?.row;
+        let batch = match self.current(dead.sale(), &dead.id())? {
             // The refusal may concern the old snapshot only, so that one stays out.
-            Some(newer) if newer.order.version > dead.order.version => Batch {
-                orders: vec![newer],
-                events: vec![dead],
+            Some(newer) if newer.version() > dead.version() => Batch {
+                rows: vec![newer],
+                events: vec![dead.clone()],
             },
             Some(_) | None => Batch {
-                orders: vec![dead],
+                rows: vec![dead.clone()],
                 ..Batch::default()
             },
         };
+        let (kind, id) = (dead.kind().name(), dead.id());
         match self.put(&batch)? {
             None => {
                 self.remove(&[seq])?;
-                tracing::info!(seq, order = %letter.order.id, "a dead letter was replayed");
+                tracing::info!(seq, kind, %id, "a dead letter was replayed");
                 Ok(Replayed::Taken)
             }
             Some(why) => {
                 let why = shortened(why);
-                self.write(&[(seq, &letter.order, body, why.clone())])?;
+                self.write(&[(&dead, why.clone())])?;
                 Ok(Replayed::Refused(why))
             }
         }
@@ -198,11 +198,12 @@ impl Letters {
     pub(super) fn bury(&self, refused: &[Refused]) -> Result<(), LetterError> {
         let _turn = self.turn.lock();
         for Refused { row, why } in refused {
-            if !self.known.lock().contains_key(&row.seq) {
+            if !self.known.lock().contains_key(&row.seq()) {
                 tracing::error!(
-                    seq = row.seq,
-                    order = %row.order.id,
-                    sale = %row.order.sale,
+                    seq = row.seq(),
+                    kind = row.kind().name(),
+                    id = %row.id(),
+                    sale = row.sale().map(SaleId::as_str),
                     why,
                     "the order store refuses this record; it becomes a dead letter"
                 );
@@ -210,14 +211,7 @@ impl Letters {
         }
         let entries: Vec<_> = refused
             .iter()
-            .map(|r| {
-                (
-                    r.row.seq,
-                    &r.row.order,
-                    r.row.body.clone(),
-                    shortened(r.why.clone()),
-                )
-            })
+            .map(|r| (&r.row, shortened(r.why.clone())))
             .collect();
         self.write(&entries)
     }
@@ -235,7 +229,7 @@ impl Letters {
             .lock()
             .range(passed)
             .map(|(seq, _)| *seq)
-            .filter(|seq| refused.iter().all(|r| r.row.seq != *seq))
+            .filter(|seq| refused.iter().all(|r| r.row.seq() != *seq))
             .collect();
         if stale.is_empty() {
             return Ok(());
@@ -244,21 +238,16 @@ impl Letters {
         self.remove(&stale)
     }
 
-    fn write(&self, entries: &[(u64, &Order, Vec<u8>, String)]) -> Result<(), LetterError> {
+    fn write(&self, entries: &[(&Row, String)]) -> Result<(), LetterError> {
         let now = self.clock.now();
         let at = |seq: u64| self.known.lock().get(&seq).map_or(now, |k| k.at);
         let letters = entries
             .iter()
-            .map(|(seq, _, body, why)| {
-                let note = Note {
-                    order: body.clone(),
-                    why: why.clone(),
-                    at_ms: at(*seq).0,
-                };
-                DeadLetter {
-                    seq: Seq(*seq),
-                    note: note.encode_to_vec().into(),
-                }
+            .map(|(row, why)| DeadLetter {
+                seq: Seq(row.seq()),
+                note: Note::of(row, why.clone(), at(row.seq()))
+                    .encode_to_vec()
+                    .into(),
             })
             .collect();
         durably(async {
@@ -269,11 +258,7 @@ impl Letters {
                 .await
                 .map_err(text)
         })?;
-        self.know(
-            entries
-                .iter()
-                .map(|(seq, order, ..)| (*seq, *order, at(*seq))),
-        );
+        self.know(entries.iter().map(|(row, _)| (*row, at(row.seq()))));
         Ok(())
     }
 
@@ -294,11 +279,11 @@ impl Letters {
         Ok(())
     }
 
-    fn know<'a>(&self, letters: impl Iterator<Item = (u64, &'a Order, UnixMs)>) {
+    fn know<'a>(&self, letters: impl Iterator<Item = (&'a Row, UnixMs)>) {
         let letters: Vec<_> = letters
-            .map(|(seq, order, at)| {
-                let (sale, order) = (order.sale.clone(), order.id);
-                (seq, Known { sale, order, at })
+            .map(|(row, at)| {
+                let (sale, id) = (row.sale().cloned(), row.id());
+                (row.seq(), Known { sale, id, at })
             })
             .collect();
         let mut known = self.known.lock();

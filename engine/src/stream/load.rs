@@ -45,7 +45,7 @@ pub(super) fn load(ledger: &Ledger, config: &WorkerConfig, from: Seq) -> Result<
     for record in &records {
         let row =
             rows_of(record).map_err(|e| Halt::Stop(format!("record {}: {e}", record.seq.0)))?;
-        batch.orders.extend(row);
+        batch.rows.extend(row);
     }
     Ok(Loaded::Some(Load {
         from,

@@ -4,9 +4,11 @@
 //! where it stands; everything it does may be done twice without harm.
 
 mod aside;
+mod fact;
 mod lag;
 mod letters;
 mod load;
+mod message;
 mod metrics;
 mod note;
 mod open;
@@ -21,12 +23,16 @@ mod store;
 pub mod witness;
 mod worker;
 
+pub use fact::{EntitlementFact, PaymentFact, Source};
 pub use letters::{LetterError, Letters, Replayed};
+pub use message::OutboxRow;
 pub use metrics::StreamMetrics;
 pub use note::Letter;
 pub use open::open;
 pub use postgres::PostgresStore;
-pub use row::{OrderRow, OutboxRow, rows_of};
+pub use row::{EntitlementRow, OrderRow, PaymentRow, Row, RowId, RowKind, rows_of};
 pub use sqlite::SqliteStore;
-pub use store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
+pub use store::{
+    Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
+};
 pub use worker::{StreamState, StreamWorker, WorkerConfig};

@@ -1,22 +1,22 @@
 //! Refill: for a store that is older than the oldest record kept, or empty.
 //!
-//! What it lacks is in the ledger no more as records, but every order is, as it
-//! stands now. All of them are put, from one view of the ledger, and only then does
+//! What it lacks is in the ledger no more as records, but every order, payment and
+//! entitlement is, as it stands now. All of them are put, from one view of the ledger, and only then does
 //! the mark move to that view's tip; a crash in between costs doing it again. What
-//! the store has already stays, by version. Of an order's past only its newest
-//! event is told: the others went with their records. Dead letters stay, because
+//! the store has already stays, by version. Of the past only the newest event of
+//! each is told: the others went with their records. Dead letters stay, because
 //! a replay brings the event they carry.
 
 use floodgate_ledger::Ledger;
 
 use super::aside::Aside;
-use super::row::{ORDER, OrderRow};
+use super::row::Row;
 use super::sift::{Sifted, sift};
 use super::store::{Batch, Mark, OrderStore, Put};
 use super::worker::Halt;
 
 pub(super) enum Refilled {
-    /// The store has every order, and this mark.
+    /// The store has everything, and this mark.
     Done(Mark),
     /// Somebody else moved the mark; it stands here.
     MarkMoved(Option<Mark>),
@@ -32,7 +32,7 @@ pub(super) struct Refill<'a> {
 }
 
 impl Refill<'_> {
-    /// Asks `go_on` after each batch, telling how many orders it carried.
+    /// Asks `go_on` after each batch, telling how many rows it carried.
     pub fn run(
         &self,
         aside: &mut Aside,
@@ -49,24 +49,27 @@ impl Refill<'_> {
         tracing::warn!(
             mark = stand.seq.0,
             tip = tip.seq.0,
-            "the order store is older than the oldest record kept: it gets every order as it is \
-             now; earlier events of orders that it lacks are not told"
+            "the order store is older than the oldest record kept: it gets everything as it is \
+             now; earlier events of what it lacks are not told"
         );
-        let mut orders = view.entities(None, Some(ORDER), false);
+        let mut rows = view.entities(None, None, false).filter_map(|found| {
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => return Some(Err(unreadable(&error))),
+            };
+            let row = Row::of_snapshot(&found).transpose()?;
+            let said = |e| unreadable(&format_args!("record {}: {e}", found.seq.0));
+            Some(row.map_err(said))
+        });
         loop {
-            let mut rows = Vec::new();
-            for found in orders.by_ref().take(self.rows_max) {
-                let found = found.map_err(|e| unreadable(&e))?;
-                let row = OrderRow::read(found.seq.0, &found.body)
-                    .map_err(|e| unreadable(&format!("record {}: {e}", found.seq.0)))?;
-                rows.push(row);
-            }
+            let batch = rows.by_ref().take(self.rows_max);
+            let rows = batch.collect::<Result<Vec<Row>, Halt>>()?;
             if rows.is_empty() {
                 break;
             }
             let n_carried = rows.len();
             match sift(self.store, self.node, rows, &stand)? {
-                Sifted::Done { n_taken, refused } => aside.bury(n_taken, &refused)?,
+                Sifted::Done { taken, refused } => aside.bury(&taken, &refused)?,
                 Sifted::MarkMoved(actual) => return Ok(Refilled::MarkMoved(actual)),
             }
             if !go_on(n_carried) {

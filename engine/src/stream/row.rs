@@ -1,147 +1,258 @@
 //! Ledger records to rows: pure.
+//!
+//! The store keeps orders, payments and entitlements; records of other kinds only move
+//! the mark. A row has its record's own bytes, for readers that want all of it.
 
-use floodgate_ledger::{Kind, Record};
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
+use std::borrow::Cow;
+use std::fmt;
 
+use floodgate_ledger::{Kind, Record, Snapshot};
+
+use super::fact::{EntitlementFact, PaymentFact, Source};
+use super::message::{self, OutboxRow};
 use crate::domain::codec::{CodecError, decode_order};
-use crate::domain::order::{Item, Order, OrderState};
+use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
+use crate::domain::order::Order;
 
-/// The kind of order records in the ledger.
-pub(super) const ORDER: Kind = Kind(1);
+/// What the store keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKind {
+    Order,
+    Payment,
+    Entitlement,
+}
 
-/// One version of one order, with the message that tells of it.
+impl RowKind {
+    pub const ALL: [Self; 3] = [Self::Order, Self::Payment, Self::Entitlement];
+
+    /// `None`: the store keeps no such thing.
+    pub(super) fn of(kind: Kind) -> Option<Self> {
+        Self::ALL.into_iter().find(|row| row.kind() == kind)
+    }
+
+    /// Its number in the ledger.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Order => Kind(1),
+            Self::Payment => Kind(5),
+            Self::Entitlement => Kind(6),
+        }
+    }
+
+    /// Also the aggregate type of its messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Payment => "payment",
+            Self::Entitlement => "entitlement",
+        }
+    }
+}
+
+/// What a row is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowId {
+    Order(OrderId),
+    Payment(PaymentId),
+    Entitlement(EntitlementId),
+}
+
+impl RowId {
+    pub fn kind(&self) -> RowKind {
+        match self {
+            Self::Order(_) => RowKind::Order,
+            Self::Payment(_) => RowKind::Payment,
+            Self::Entitlement(_) => RowKind::Entitlement,
+        }
+    }
+
+    /// As the ledger has it.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Order(id) => id.as_bytes(),
+            Self::Payment(id) => id.as_bytes(),
+            Self::Entitlement(id) => id.as_bytes(),
+        }
+    }
+}
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Order(id) => id.fmt(f),
+            Self::Payment(id) => id.fmt(f),
+            Self::Entitlement(id) => id.fmt(f),
+        }
+    }
+}
+
+/// One version of what the store keeps, with the message that tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    Order(OrderRow),
+    Payment(PaymentRow),
+    Entitlement(EntitlementRow),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRow {
     pub seq: u64,
     pub order: Order,
-    /// The order's own bytes, for readers that want all of it.
     pub body: Vec<u8>,
     pub outbox: OutboxRow,
 }
 
-/// A row of the outbox, in the columns that Debezium's outbox router expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxRow {
-    /// From order id and version, so that a replay is the same event.
-    pub id: Uuid,
-    pub event: &'static str,
-    pub payload: String,
+pub struct PaymentRow {
+    pub seq: u64,
+    pub fact: PaymentFact,
+    pub body: Vec<u8>,
+    pub outbox: OutboxRow,
 }
 
-/// What a record means for the store; records of other kinds only move the mark.
-pub fn rows_of(record: &Record) -> Result<Option<OrderRow>, CodecError> {
-    if record.kind != ORDER {
-        return Ok(None);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntitlementRow {
+    pub seq: u64,
+    pub fact: EntitlementFact,
+    pub body: Vec<u8>,
+    /// None: it changes devices only, and nobody is told.
+    pub outbox: Option<OutboxRow>,
+}
+
+/// What a record means for the store.
+pub fn rows_of(record: &Record) -> Result<Option<Row>, CodecError> {
+    Row::read(&Source::of_record(record))
+}
+
+impl Row {
+    /// What an entity means for the store, as it is now.
+    pub(super) fn of_snapshot(snapshot: &Snapshot) -> Result<Option<Self>, CodecError> {
+        Self::read(&Source::of_snapshot(snapshot))
     }
-    OrderRow::read(record.seq.0, &record.body).map(Some)
-}
 
-impl OrderRow {
-    /// From the body of an order's record or snapshot.
-    pub(super) fn read(seq: u64, body: &[u8]) -> Result<Self, CodecError> {
-        let order = decode_order(body)?;
-        let outbox = outbox(&order);
-        Ok(Self {
-            seq,
-            order,
-            body: body.to_vec(),
-            outbox,
-        })
+    pub(super) fn read(source: &Source<'_>) -> Result<Option<Self>, CodecError> {
+        let Some(kind) = RowKind::of(source.kind) else {
+            return Ok(None);
+        };
+        let (seq, body) = (source.seq, source.body.to_vec());
+        Ok(Some(match kind {
+            RowKind::Order => {
+                let order = decode_order(source.body)?;
+                Self::Order(OrderRow {
+                    seq,
+                    outbox: message::of_order(&order),
+                    order,
+                    body,
+                })
+            }
+            RowKind::Payment => {
+                let fact = PaymentFact::read(source)?;
+                Self::Payment(PaymentRow {
+                    seq,
+                    outbox: message::of_payment(&fact),
+                    fact,
+                    body,
+                })
+            }
+            RowKind::Entitlement => {
+                let fact = EntitlementFact::read(source)?;
+                Self::Entitlement(EntitlementRow {
+                    seq,
+                    outbox: message::of_entitlement(&fact),
+                    fact,
+                    body,
+                })
+            }
+        }))
     }
-}
 
-fn event(state: OrderState) -> &'static str {
-    match state {
-        OrderState::PendingPayment { .. } => "order.created",
-        OrderState::Paid => "order.paid",
-        OrderState::Delivered => "order.delivered",
-        OrderState::Closed { .. } => "order.closed",
-        OrderState::RefundDue { .. } => "order.refund_due",
-        OrderState::Refunded { .. } => "order.refunded",
-    }
-}
-
-fn outbox(order: &Order) -> OutboxRow {
-    let mut hash = Sha256::new();
-    hash.update(order.id.as_bytes());
-    hash.update(order.version.0.to_be_bytes());
-    let digest = hash.finalize();
-    let mut bytes = [0_u8; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    let id = Uuid::new_v8(bytes);
-    let event = event(order.state);
-    let order_id = order.id.to_string();
-    let message = Message {
-        biz_key: &order_id,
-        event_id: &id.to_string(),
-        event_type: event,
-        occurred_at: order.updated_at.rfc3339(),
-        payload: Told {
-            created_at: order.created_at.rfc3339(),
-            currency: order.currency.as_str(),
-            items: order.items.iter().map(ToldItem::of).collect(),
-            order_id: &order_id,
-            pay_amount_cent: order.pay_amount().0,
-            pay_deadline_at: order.pay_deadline.rfc3339(),
-            sale_id: order.sale.as_str(),
-            status: order.state.name(),
-            user_id: order.user.as_str(),
-            version: order.version.0.to_string(),
-        },
-        trace_id: &order_id,
-    };
-    OutboxRow {
-        id,
-        event,
-        payload: serde_json::to_string(&message).expect("texts and numbers are JSON"),
-    }
-}
-
-/// What a message says. Its fields stand in the order of their names: the same event
-/// is the same text, whichever version of the engine tells it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Message<'a> {
-    biz_key: &'a str,
-    event_id: &'a str,
-    event_type: &'static str,
-    occurred_at: String,
-    payload: Told<'a>,
-    trace_id: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told<'a> {
-    created_at: String,
-    currency: &'a str,
-    items: Vec<ToldItem<'a>>,
-    order_id: &'a str,
-    pay_amount_cent: u64,
-    pay_deadline_at: String,
-    sale_id: &'a str,
-    status: &'static str,
-    user_id: &'a str,
-    /// A 64-bit number as text: JSON readers lose digits of such numbers.
-    version: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldItem<'a> {
-    price_cent: u64,
-    quantity: u32,
-    sku_id: &'a str,
-}
-
-impl<'a> ToldItem<'a> {
-    fn of(item: &'a Item) -> Self {
-        Self {
-            price_cent: item.price.0,
-            quantity: item.quantity,
-            sku_id: item.sku.as_str(),
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Order(row) => row.seq,
+            Self::Payment(row) => row.seq,
+            Self::Entitlement(row) => row.seq,
         }
+    }
+
+    pub fn id(&self) -> RowId {
+        match self {
+            Self::Order(row) => RowId::Order(row.order.id),
+            Self::Payment(row) => RowId::Payment(row.fact.payment.id.clone()),
+            Self::Entitlement(row) => RowId::Entitlement(row.fact.entitlement.id.clone()),
+        }
+    }
+
+    /// None: a payment for which no order of ours was named.
+    pub fn sale(&self) -> Option<&SaleId> {
+        match self {
+            Self::Order(row) => Some(&row.order.sale),
+            Self::Payment(row) => row.fact.sale.as_ref(),
+            Self::Entitlement(row) => Some(&row.fact.sale),
+        }
+    }
+
+    /// The order that it belongs to, if any does.
+    pub fn order(&self) -> Option<OrderId> {
+        match self {
+            Self::Order(row) => Some(row.order.id),
+            Self::Payment(row) => row.fact.payment.order,
+            Self::Entitlement(row) => Some(row.fact.entitlement.order),
+        }
+    }
+
+    pub fn kind(&self) -> RowKind {
+        match self {
+            Self::Order(_) => RowKind::Order,
+            Self::Payment(_) => RowKind::Payment,
+            Self::Entitlement(_) => RowKind::Entitlement,
+        }
+    }
+
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Order(row) => row.order.version.0,
+            Self::Payment(row) => row.fact.version,
+            Self::Entitlement(row) => row.fact.version,
+        }
+    }
+
+    /// What it was made of.
+    pub(super) fn source(&self) -> Source<'_> {
+        let kind = self.kind().kind();
+        match self {
+            Self::Order(row) => Source {
+                seq: row.seq,
+                kind,
+                group: row.order.sale.as_bytes(),
+                version: row.order.version.0,
+                at: row.order.updated_at,
+                body: &row.body,
+            },
+            Self::Payment(row) => Source {
+                seq: row.seq,
+                kind,
+                group: row.fact.group(),
+                version: row.fact.version,
+                at: row.fact.at,
+                body: &row.body,
+            },
+            Self::Entitlement(row) => Source {
+                seq: row.seq,
+                kind,
+                group: row.fact.sale.as_bytes(),
+                version: row.fact.version,
+                at: row.fact.at,
+                body: &row.body,
+            },
+        }
+    }
+}
+
+/// A text from outside as every database takes it.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{FFFD}").into()
+    } else {
+        text.into()
     }
 }

@@ -4,19 +4,21 @@
 //! enough. The mark stands still meanwhile, so a crash in here costs nothing but
 //! doing it again; rows that were taken are taken a second time without harm.
 
-use super::row::OrderRow;
+use std::collections::BTreeSet;
+
+use super::row::{Row, RowKind};
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 
 /// A row that the store refuses even when it comes alone.
 pub(super) struct Refused {
-    pub row: OrderRow,
+    pub row: Row,
     pub why: String,
 }
 
 pub(super) enum Sifted {
-    /// Everything but these rows is in the store, and how many that is.
+    /// Everything but these rows is in the store, and of which kinds that is.
     Done {
-        n_taken: usize,
+        taken: BTreeSet<RowKind>,
         refused: Vec<Refused>,
     },
     /// Somebody else moved the mark; it stands here.
@@ -26,27 +28,27 @@ pub(super) enum Sifted {
 pub(super) fn sift(
     store: &dyn OrderStore,
     node: u16,
-    rows: Vec<OrderRow>,
+    rows: Vec<Row>,
     mark: &Mark,
 ) -> Result<Sifted, StoreError> {
-    let mut n_taken = 0;
+    let mut taken = BTreeSet::new();
     let mut refused = Vec::new();
     // What comes first lies on top: rows are asked about in the ledger's order.
     let mut todo = vec![rows];
     while let Some(rows) = todo.pop() {
         let batch = Batch {
-            orders: rows,
+            rows,
             ..Batch::default()
         };
         let why = match store.put(node, &batch, Some(mark), mark) {
             Ok(Put::Advanced) => {
-                n_taken += batch.orders.len();
+                taken.extend(batch.rows.iter().map(Row::kind));
                 continue;
             }
             Ok(Put::MarkMoved(actual)) => return Ok(Sifted::MarkMoved(actual)),
             Err(error) => error.refusal()?,
         };
-        let mut left = batch.orders;
+        let mut left = batch.rows;
         let right = left.split_off(left.len().div_ceil(2));
         match left.pop() {
             Some(row) if left.is_empty() && right.is_empty() => refused.push(Refused { row, why }),
@@ -59,5 +61,5 @@ pub(super) fn sift(
             None => return Err(StoreError::Damaged(format!("an empty batch: {why}"))),
         }
     }
-    Ok(Sifted::Done { n_taken, refused })
+    Ok(Sifted::Done { taken, refused })
 }

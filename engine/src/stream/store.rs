@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use floodgate_ledger::{ChainHash, Ledger, LedgerId, Seq};
 
-use super::row::OrderRow;
+use super::fact::{EntitlementFact, PaymentFact};
+use super::row::{Row, RowId};
 use crate::domain::codec::decode_order;
-use crate::domain::ids::{OrderId, SaleId};
+use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 use crate::domain::order::Order;
 
 /// How far the store has durably come, and in which ledger.
@@ -36,11 +37,11 @@ impl Mark {
 
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Orders by ledger position, oldest first.
-    pub orders: Vec<OrderRow>,
-    /// Versions that are only told, as event and message: what their order is now
-    /// stands among `orders` or in the store.
-    pub events: Vec<OrderRow>,
+    /// By ledger position, oldest first.
+    pub rows: Vec<Row>,
+    /// Versions that are only told, as event and message: what they are of stands, as
+    /// it is now, among `rows` or in the store.
+    pub events: Vec<Row>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +58,19 @@ pub enum StoreError {
     Away(String),
     /// A row of this batch is refused, and would be again; which one, a store may
     /// know or not.
-    #[error("the order store refuses {}: {why}", of(.order.as_ref()))]
-    Poison { order: Option<OrderId>, why: String },
+    #[error("the order store refuses {}: {why}", of(.row.as_ref()))]
+    Poison { row: Option<RowId>, why: String },
     #[error("the order store was written by a newer engine: schema {found}, known is {known}")]
     Newer { found: i64, known: i64 },
-    #[error("the order store holds what is not an order: {0}")]
+    #[error("the order store holds what is not ours: {0}")]
     Damaged(String),
 }
 
-fn of(order: Option<&OrderId>) -> String {
-    order.map_or_else(|| "the batch".into(), |id| format!("order {id}"))
+fn of(row: Option<&RowId>) -> String {
+    row.map_or_else(
+        || "the batch".into(),
+        |id| format!("{} {id}", id.kind().name()),
+    )
 }
 
 impl StoreError {
@@ -125,6 +129,14 @@ impl StoredPage {
     }
 }
 
+/// Part of what the store has of one kind, and the mark it was read at, from one
+/// transaction. An empty one is the end.
+#[derive(Debug)]
+pub struct FactPage<T> {
+    pub facts: Vec<T>,
+    pub mark: Option<Mark>,
+}
+
 /// Units of one SKU in live orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockCount {
@@ -146,7 +158,7 @@ pub trait OrderStore: Send + Sync {
         to: &Mark,
     ) -> Result<Put, StoreError>;
 
-    /// Every sale that an order is of.
+    /// Every sale that a row is of.
     fn sales(&self) -> Result<Vec<SaleId>, StoreError>;
 
     fn orders_page(
@@ -156,6 +168,25 @@ pub trait OrderStore: Send + Sync {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<StoredPage, StoreError>;
+
+    /// The payments of a sale; without one, those for which no order of ours was named.
+    /// In an order of their ids that is the store's own.
+    fn payments_page(
+        &self,
+        node: u16,
+        sale: Option<&SaleId>,
+        after: Option<&PaymentId>,
+        limit: usize,
+    ) -> Result<FactPage<PaymentFact>, StoreError>;
+
+    /// In an order of their ids that is the store's own.
+    fn entitlements_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<&EntitlementId>,
+        limit: usize,
+    ) -> Result<FactPage<EntitlementFact>, StoreError>;
 
     /// Leaves out the orders `without`, whatever it has of them.
     fn stock_counts(

@@ -4,7 +4,7 @@
 //! sales do not wait for it, and while many records come it rests most of the time
 //! (`pace.rs`). Once the rush is over it works without a rest until it is even.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -116,7 +116,7 @@ impl StreamWorker {
             store: Arc::clone(&store),
             letters,
             node: config.node,
-            lone_refusals: BTreeSet::new(),
+            lone_refusals: BTreeMap::new(),
         };
         let lagging = ledger.clone();
         let worker = Worker {

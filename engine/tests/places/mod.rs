@@ -7,6 +7,7 @@
     reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
 )]
 
+pub mod after;
 #[path = "../common/postgres.rs"]
 pub mod postgres;
 
@@ -29,12 +30,20 @@ pub trait Place: Send + Sync {
     fn tables(&self) -> Tables;
     /// A hand in the tables that is not ours. Portable SQL only.
     fn meddle(&self, sql: &str);
-    /// From now on rows of orders are refused for which this holds of `NEW`.
-    fn refuse(&self, condition: &str, why: &str);
+    /// From now on rows of this table are refused for which this holds of `NEW`.
+    fn refuse_in(&self, table: &str, condition: &str, why: &str);
+    fn refuse(&self, condition: &str, why: &str) {
+        self.refuse_in("orders", condition, why);
+    }
     fn accept_all(&self);
     /// Leaves the schema as an engine of next year would.
     fn age(&self);
+    /// Lays out an empty place as the first engine did.
+    fn first_schema(&self);
 }
+
+/// Tables in which rows may be refused.
+const REFUSING: [&str; 3] = ["orders", "payments", "entitlements"];
 
 pub type Fresh = fn() -> Box<dyn Place>;
 
@@ -125,20 +134,29 @@ impl Place for SqlitePlace {
         self.raw().execute_batch(sql).unwrap();
     }
 
-    fn refuse(&self, condition: &str, why: &str) {
+    fn refuse_in(&self, table: &str, condition: &str, why: &str) {
         self.meddle(&format!(
-            "DROP TRIGGER IF EXISTS poison;
-             CREATE TRIGGER poison BEFORE INSERT ON orders WHEN {condition}
+            "DROP TRIGGER IF EXISTS poison_{table};
+             CREATE TRIGGER poison_{table} BEFORE INSERT ON {table} WHEN {condition}
              BEGIN SELECT RAISE(ABORT, '{why}'); END"
         ));
     }
 
     fn accept_all(&self) {
-        self.meddle("DROP TRIGGER poison");
+        for table in REFUSING {
+            self.meddle(&format!("DROP TRIGGER IF EXISTS poison_{table}"));
+        }
     }
 
     fn age(&self) {
         self.meddle("PRAGMA user_version = 1000");
+    }
+
+    fn first_schema(&self) {
+        self.meddle(include_str!(
+            "../../src/stream/migrations/sqlite/0001_orders.sql"
+        ));
+        self.meddle("PRAGMA user_version = 1");
     }
 }
 
@@ -201,20 +219,32 @@ impl Place for PostgresPlace {
         self.sql(sql);
     }
 
-    fn refuse(&self, condition: &str, why: &str) {
+    fn refuse_in(&self, table: &str, condition: &str, why: &str) {
         self.sql(&format!(
-            "CREATE OR REPLACE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+            "CREATE OR REPLACE FUNCTION poison_{table}() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION '{why}' USING ERRCODE = '23514'; END $$;
-             CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON orders FOR EACH ROW
-             WHEN ({condition}) EXECUTE FUNCTION poison()"
+             CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON {table} FOR EACH ROW
+             WHEN ({condition}) EXECUTE FUNCTION poison_{table}()"
         ));
     }
 
     fn accept_all(&self) {
-        self.sql("DROP TRIGGER poison ON orders");
+        for table in REFUSING {
+            self.sql(&format!("DROP TRIGGER IF EXISTS poison ON {table}"));
+        }
     }
 
     fn age(&self) {
         self.sql("INSERT INTO floodgate_schema VALUES (1000)");
+    }
+
+    fn first_schema(&self) {
+        self.sql(include_str!(
+            "../../src/stream/migrations/postgres/0001_orders.sql"
+        ));
+        self.sql(
+            "CREATE TABLE floodgate_schema (version BIGINT PRIMARY KEY);
+             INSERT INTO floodgate_schema VALUES (1)",
+        );
     }
 }

@@ -9,8 +9,6 @@ use serde_json::Value;
 use crate::common::{Engine, open_sale, redis};
 use crate::stampede::{Pace, Stampede};
 
-/// Nobody cancels: an order that is bought and closed within the stream's lag comes back
-/// closed, but without its items (README, limits), and the audit would rightly say so.
 const SCENARIO: &str = r#"
 attempts = 300000
 users = 300000
@@ -25,7 +23,7 @@ retryShed = true
 doubleClickShare = 0.1
 retryOnCutShare = 0.02
 keyReuseShare = 0.01
-cancelShare = 0.0
+cancelShare = 0.05
 againShare = 0.02
 
 [sale]

@@ -12,20 +12,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use floodgate_engine::domain::codec::encode_order;
 use floodgate_engine::domain::ids::{
-    BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleId, SaleNo, SkuId, UserId,
+    BucketNo, EntitlementId, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, PaymentId,
+    SaleId, SaleNo, SkuId, UserId,
 };
 use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Item, Items, Order, OrderEvent, OrderState, Version};
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    Batch, Letters, Mark, OrderStore, Put, StockCount, StoreError, StoredPage, StreamMetrics,
-    StreamState, StreamWorker, WorkerConfig, rows_of,
+    Batch, EntitlementFact, FactPage, Letters, Mark, OrderStore, PaymentFact, Put, StockCount,
+    StoreError, StoredPage, StreamMetrics, StreamState, StreamWorker, WorkerConfig, rows_of,
 };
-use floodgate_ledger::{Draft, Group, Kind, Ledger, LedgerConfig, Seq};
+use floodgate_ledger::{ChainHash, Draft, Group, Ledger, LedgerConfig, Record, Seq, Snapshot};
 
+use crate::places::after::order_draft;
 use crate::places::{Fresh, Place, Tables};
 
 pub const T0: u64 = 1_794_355_200_000;
@@ -82,20 +82,6 @@ pub fn life(first: Order, events: &[OrderEvent]) -> Vec<Order> {
     versions
 }
 
-fn draft(order: &Order) -> Draft {
-    Draft {
-        kind: Kind(1),
-        group: Bytes::copy_from_slice(order.sale.as_bytes()),
-        id: Bytes::copy_from_slice(order.id.as_bytes()),
-        version: order.version.0,
-        live: order.state.is_live(),
-        owner: Some(Bytes::copy_from_slice(order.user.as_bytes())),
-        uniques: Vec::new(),
-        at_ms: order.updated_at.0,
-        body: encode_order(order).into(),
-    }
-}
-
 struct ClockAt(u64);
 
 impl Clock for ClockAt {
@@ -120,15 +106,31 @@ fn open_ledger(folder: &Path) -> Ledger {
     Ledger::open(config).unwrap()
 }
 
-fn append(ledger: &Ledger, orders: &[Order]) {
+fn append(ledger: &Ledger, drafts: Vec<Draft>) {
     let group = Group {
-        drafts: orders.iter().map(draft).collect(),
+        drafts,
         meta: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     runtime.block_on(async { ledger.append(group).await.unwrap().await.unwrap() });
+}
+
+fn record_of(snapshot: Snapshot) -> Record {
+    Record {
+        seq: snapshot.seq,
+        hash: ChainHash([0; 32]),
+        kind: snapshot.kind,
+        group: snapshot.group,
+        id: snapshot.id,
+        version: snapshot.version,
+        live: snapshot.live,
+        owner: snapshot.owner,
+        uniques: Vec::new(),
+        at_ms: snapshot.at_ms,
+        body: snapshot.body,
+    }
 }
 
 impl Till {
@@ -158,8 +160,13 @@ impl Till {
     /// Durable when it returns.
     pub fn sell(&self, orders: &[Order]) {
         for part in orders.chunks(50) {
-            append(&self.ledger, part);
+            append(&self.ledger, part.iter().map(order_draft).collect());
         }
+    }
+
+    /// Durable when it returns, in one group.
+    pub fn write(&self, drafts: Vec<Draft>) {
+        append(&self.ledger, drafts);
     }
 
     /// Sells to one of these buyers at every call.
@@ -171,7 +178,7 @@ impl Till {
             let buyer = buyers.clone().nth(nth).unwrap();
             // A thread of its own: the caller may stand inside a runtime.
             std::thread::scope(|s| {
-                s.spawn(|| append(&ledger, &[ordered(buyer)]));
+                s.spawn(|| append(&ledger, vec![order_draft(&ordered(buyer))]));
             });
         }
     }
@@ -188,7 +195,22 @@ impl Till {
     pub fn whole(&self) -> Tables {
         let records = self.ledger.tail(Seq(1), usize::MAX, usize::MAX).unwrap();
         let batch = Batch {
-            orders: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
+            rows: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
+            ..Batch::default()
+        };
+        let calm = (self.fresh)();
+        let put = calm.open().unwrap().put(0, &batch, None, &self.tip());
+        assert_eq!(put.unwrap(), Put::Advanced);
+        calm.tables()
+    }
+
+    /// The tables of a store that was given everything as it is now, whatever records
+    /// are left.
+    pub fn whole_of_snapshots(&self) -> Tables {
+        let found = self.ledger.entities(None, None, false);
+        let records: Vec<_> = found.map(|s| record_of(s.unwrap())).collect();
+        let batch = Batch {
+            rows: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
             ..Batch::default()
         };
         let calm = (self.fresh)();
@@ -296,7 +318,7 @@ impl Stream {
 pub struct PutCall {
     /// Counted from 1.
     pub nth: usize,
-    pub n_orders: usize,
+    pub n_rows: usize,
     pub from: Option<Mark>,
     pub to: Mark,
 }
@@ -342,7 +364,7 @@ impl OrderStore for Between {
     ) -> Result<Put, StoreError> {
         let call = PutCall {
             nth: self.n_puts.fetch_add(1, Ordering::SeqCst) + 1,
-            n_orders: batch.orders.len(),
+            n_rows: batch.rows.len(),
             from: from.cloned(),
             to: to.clone(),
         };
@@ -361,6 +383,26 @@ impl OrderStore for Between {
         limit: usize,
     ) -> Result<StoredPage, StoreError> {
         self.store.orders_page(node, sale, after, limit)
+    }
+
+    fn payments_page(
+        &self,
+        node: u16,
+        sale: Option<&SaleId>,
+        after: Option<&PaymentId>,
+        limit: usize,
+    ) -> Result<FactPage<PaymentFact>, StoreError> {
+        self.store.payments_page(node, sale, after, limit)
+    }
+
+    fn entitlements_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<&EntitlementId>,
+        limit: usize,
+    ) -> Result<FactPage<EntitlementFact>, StoreError> {
+        self.store.entitlements_page(node, sale, after, limit)
     }
 
     fn stock_counts(

@@ -8,7 +8,7 @@ use crate::domain::ids::{
     Channel, ChannelTxnNo, DeviceId, EntitlementId, OrderId, PaymentId, SkuId, UserId, WorkId,
 };
 use crate::domain::money::{Cents, Currency};
-use crate::domain::payment::{Payment, PaymentState};
+use crate::domain::payment::{Payment, PaymentState, Raw};
 use crate::domain::time::UnixMs;
 
 pub fn encode_payment(p: &Payment) -> Vec<u8> {
@@ -30,6 +30,7 @@ pub fn encode_payment(p: &Payment) -> Vec<u8> {
         received_at_ms: p.received_at.0,
         note: p.note.clone(),
         refund_no: p.refund_no.clone(),
+        raw: p.raw.as_ref().map_or("", Raw::as_str).to_owned(),
     }
     .encode_to_vec()
 }
@@ -60,6 +61,10 @@ pub fn decode_payment(bytes: &[u8]) -> Result<Payment, CodecError> {
         received_at: UnixMs(w.received_at_ms),
         note: w.note,
         refund_no: w.refund_no,
+        raw: match w.raw {
+            raw if raw.is_empty() => None,
+            raw => Some(Raw::parse(raw).ok_or(field("raw"))?),
+        },
     })
 }
 

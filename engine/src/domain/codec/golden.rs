@@ -13,7 +13,7 @@ use crate::domain::ids::{
 };
 use crate::domain::money::{Cents, Currency};
 use crate::domain::order::{CloseReason, Item, Order, OrderState, Version};
-use crate::domain::payment::{Payment, PaymentState};
+use crate::domain::payment::{Payment, PaymentState, Raw};
 use crate::domain::sale::{RawSale, SaleRecord, Switches};
 use crate::domain::steering::{AdminAction, RateSegment};
 use crate::domain::time::UnixMs;
@@ -96,6 +96,7 @@ fn payment(state: PaymentState) -> Payment {
         received_at: UnixMs(T + 3),
         note: "why".into(),
         refund_no: "r9".into(),
+        raw: None,
     }
 }
 
@@ -206,6 +207,16 @@ fn payment_5() {
         encode_payment,
         decode_payment,
         "0a027031121001a17720ca0080038001c010009000051a046d6f636b2204782d3737288c1f3203455552380440829483b9973448839483b9973452037768795a027239",
+    );
+    let said = Payment {
+        raw: Raw::of("ok"),
+        ..payment(PaymentState::RefundDue)
+    };
+    pin(
+        said,
+        encode_payment,
+        decode_payment,
+        "0a027031121001a17720ca0080038001c010009000051a046d6f636b2204782d3737288c1f3203455552380440829483b9973448839483b9973452037768795a02723962026f6b",
     );
 }
 

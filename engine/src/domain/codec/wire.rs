@@ -119,6 +119,9 @@ pub struct Payment {
     /// the provider's refund number; empty until it is refunded
     #[prost(string, tag = "11")]
     pub refund_no: String,
+    /// what the provider said; empty: nothing. At most 2,048 bytes, none of them zero
+    #[prost(string, tag = "12")]
+    pub raw: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

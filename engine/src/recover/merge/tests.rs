@@ -6,11 +6,11 @@ use crate::domain::money::{Cents, Currency};
 use crate::domain::order::Item;
 use crate::domain::sale::RawSale;
 
-const T: u64 = 1_800_000_000_000;
+pub(super) const T: u64 = 1_800_000_000_000;
 const UNITS: u32 = 6;
 
 /// One SKU of six units in three buckets, two units a buyer.
-fn sale() -> Sale {
+pub(super) fn sale() -> Sale {
     let raw = format!(
         r#"
         id = "tea"
@@ -28,7 +28,7 @@ fn sale() -> Sale {
 }
 
 /// The nth order, of one unit, of its own buyer, in the bucket n modulo 3.
-fn order(n: u16) -> Order {
+pub(super) fn order(n: u16) -> Order {
     Order {
         id: OrderId::from_parts(OrderIdParts {
             ms: T + u64::from(n),
@@ -87,7 +87,9 @@ fn the_highest_version_wins_wherever_it_stands() {
         [(closed.clone(), Copy::Ledger), (won.clone(), Copy::Store)],
         [(closed.clone(), Copy::Store), (won, Copy::Stock)],
     ] {
-        let merged = pile(&copies).settle(&sale()).expect("merged");
+        let merged = pile(&copies)
+            .settle(&sale(), UnixMs(T + 10))
+            .expect("merged");
         assert_eq!(merged.orders, std::slice::from_ref(&closed));
     }
 }
@@ -98,7 +100,10 @@ fn two_copies_that_differ_in_one_version_are_told_and_the_nearer_one_stands() {
     theirs.fingerprint = Fingerprint(2);
     let both = pile(&[(ours.clone(), Copy::Ledger), (theirs, Copy::Stock)]);
     assert_eq!(both.differing, [ours.id]);
-    assert_eq!(both.settle(&sale()).expect("merged").orders, [ours]);
+    assert_eq!(
+        both.settle(&sale(), UnixMs(T + 10)).expect("merged").orders,
+        [ours]
+    );
 }
 
 fn used(order: &Order) -> UsedKey {
@@ -120,7 +125,7 @@ fn what_a_whole_bucket_knows_and_holds_no_longer_was_closed() {
     let held = HashSet::from([orders[3].id, orders[2].id]);
     let n = pile.close_gone(&sale(), &known, &held, UnixMs(T + 10));
     assert_eq!(n, 1);
-    let merged = pile.settle(&sale()).expect("merged");
+    let merged = pile.settle(&sale(), UnixMs(T + 10)).expect("merged");
     let states: Vec<bool> = merged.orders.iter().map(|o| o.state.is_live()).collect();
     assert_eq!(states, [false, true, true, true]);
     let reason = CloseReason::Canceled;
@@ -134,7 +139,7 @@ fn a_key_whose_order_stands_nowhere_names_an_order_that_is_closed() {
     let mut pile = Pile::default();
     let n = pile.close_gone(&sale(), &[used(&order)], &HashSet::new(), UnixMs(T + 10));
     assert_eq!(n, 1);
-    let merged = pile.settle(&sale()).expect("merged");
+    let merged = pile.settle(&sale(), UnixMs(T + 10)).expect("merged");
     let [found] = &merged.orders[..] else {
         panic!("{merged:?}")
     };
@@ -151,7 +156,7 @@ fn a_window_that_is_over_was_closed_by_it() {
     let after = UnixMs(T + 900_000);
     let known = [used(&order(0))];
     assert_eq!(pile.close_gone(&sale(), &known, &HashSet::new(), after), 1);
-    let merged = pile.settle(&sale()).expect("merged");
+    let merged = pile.settle(&sale(), UnixMs(T + 10)).expect("merged");
     let state = merged.orders[0].state;
     let reason = CloseReason::Timeout;
     assert_eq!(state, OrderState::Closed { reason });
@@ -161,7 +166,9 @@ fn a_window_that_is_over_was_closed_by_it() {
 fn holds_beyond_the_units_are_set_aside_the_newest_first() {
     let mut copies: Vec<_> = (0..4).map(|n| (order(n), Copy::Store)).collect();
     copies.extend((4..8).map(|n| (order(n), Copy::Stock)));
-    let merged = pile(&copies).settle(&sale()).expect("merged");
+    let merged = pile(&copies)
+        .settle(&sale(), UnixMs(T + 10))
+        .expect("merged");
     assert_eq!(merged.orders, (0..6).map(order).collect::<Vec<_>>());
     let aside: Vec<_> = merged.set_aside.into_iter().collect();
     let expected = [order(6), order(7)].map(|o| (o, Setback::NoUnits));
@@ -173,20 +180,22 @@ fn a_hold_whose_key_or_limit_is_taken_is_set_aside() {
     let (first, mut again) = (order(0), order(3));
     again.user = first.user.clone();
     let key = pile(&[(first.clone(), Copy::Store), (again.clone(), Copy::Stock)]);
-    let merged = key.settle(&sale()).expect("merged");
+    let merged = key.settle(&sale(), UnixMs(T + 10)).expect("merged");
     assert_eq!(merged.set_aside, [(again.clone(), Setback::KeyTaken)]);
 
     again.key = IdemKey::parse("other").expect("a key");
     again.items[0].quantity = 2;
     let limit = pile(&[(first, Copy::Store), (again.clone(), Copy::Stock)]);
-    let merged = limit.settle(&sale()).expect("merged");
+    let merged = limit.settle(&sale(), UnixMs(T + 10)).expect("merged");
     assert_eq!(merged.set_aside, [(again, Setback::OverLimit)]);
 }
 
 #[test]
 fn more_live_orders_than_units_beyond_doubt_is_an_error_that_names_the_sku() {
     let copies: Vec<_> = (0..7).map(|n| (order(n), Copy::Store)).collect();
-    let why = pile(&copies).settle(&sale()).expect_err("oversold");
+    let why = pile(&copies)
+        .settle(&sale(), UnixMs(T + 10))
+        .expect_err("oversold");
     assert!(why.contains("7 units of pot"), "{why}");
 }
 
@@ -202,7 +211,7 @@ proptest! {
             .map(|(n, closed)| if *closed { canceled(&order(*n)) } else { order(*n) })
             .map(|order| (order, Copy::Stock))
             .collect();
-        let merged = pile(&copies).settle(&sale()).expect("holds alone never oversell");
+        let merged = pile(&copies).settle(&sale(), UnixMs(T + 10)).expect("holds alone never oversell");
         prop_assert_eq!(merged.orders.len() + merged.set_aside.len(), copies.len());
         let mut all = 0;
         for bucket in 0..3 {
@@ -213,4 +222,23 @@ proptest! {
         }
         prop_assert_eq!(all, i64::from(UNITS));
     }
+}
+
+#[test]
+fn units_that_were_withdrawn_are_not_handed_out_again() {
+    // Four of the six units stood in one bucket, and went back without being for sale.
+    let mut gone = order(0);
+    gone.items[0].quantity = 4;
+    for event in [
+        OrderEvent::PaymentApplied,
+        OrderEvent::RefundAsked { restock: false },
+    ] {
+        let step = gone.step(event, 1, UnixMs(T + 5));
+        gone = step.expect("legal").expect("a change").0;
+    }
+    let copies = [(gone, Copy::Store)];
+    let merged = pile(&copies)
+        .settle(&sale(), UnixMs(T + 10))
+        .expect("merged");
+    assert_eq!([0, 1, 2].map(|no| units(&merged, no)), [5, 1, 0]);
 }

@@ -49,13 +49,6 @@ pub(super) struct Link {
     pub sql: Statements,
 }
 
-/// Who asks: the writer also keeps the schema up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Writer,
-    Reader,
-}
-
 pub(super) struct Line {
     target: Target,
     /// Drives the line while somebody waits for an answer, and only then. There until
@@ -73,21 +66,16 @@ struct Target {
     prepare_max: Duration,
     /// What the server is told: no question on this line takes longer.
     statement_max: Duration,
-    role: Role,
 }
 
 impl Line {
-    pub fn new(
-        config: &PostgresConfig,
-        role: Role,
-        statement_max: Duration,
-    ) -> Result<Self, String> {
+    pub fn new(config: &PostgresConfig, statement_max: Duration) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| format!("start a runtime: {e}"))?;
         Ok(Self {
-            target: Target::new(config, role, statement_max)?,
+            target: Target::new(config, statement_max)?,
             runtime: Some(runtime),
             link: None,
         })
@@ -126,7 +114,7 @@ impl Line {
             match error.code().map(verdict) {
                 Some(Verdict::Poison) => {
                     self.link = runtime.block_on(tidied(link, limit));
-                    return Err(StoreError::Poison { order: None, why });
+                    return Err(StoreError::Poison { row: None, why });
                 }
                 Some(Verdict::Again) if n_conflicts < CONFLICTS_MAX => {
                     self.link = runtime.block_on(tidied(link, limit));
@@ -146,7 +134,7 @@ async fn tidied(link: Link, limit: Duration) -> Option<Link> {
 }
 
 impl Target {
-    fn new(config: &PostgresConfig, role: Role, statement_max: Duration) -> Result<Self, String> {
+    fn new(config: &PostgresConfig, statement_max: Duration) -> Result<Self, String> {
         let mut target = tokio_postgres::Config::new();
         target
             .host(&config.host)
@@ -172,7 +160,6 @@ impl Target {
             connect_max: config.connect_max,
             prepare_max: config.statement_max,
             statement_max,
-            role,
         })
     }
 
@@ -212,10 +199,9 @@ impl Target {
              SET client_min_messages = 'error'"
         );
         client.batch_execute(&limits).await?;
-        match self.role {
-            Role::Writer => migrate(client).await?,
-            Role::Reader => {}
-        }
+        // Whichever line is drawn first: a database may have been put back to a day when
+        // its schema was older, and the other line need not notice.
+        migrate(client).await?;
         Ok(Statements::prepare(client).await?)
     }
 }

@@ -12,7 +12,10 @@ use super::sql::{BEGIN, COMMIT};
 use crate::stream::store::StoreError;
 
 /// In order; the position is the schema version it leads to.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_orders.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/postgres/0001_orders.sql"),
+    include_str!("../migrations/postgres/0002_after_the_win.sql"),
+];
 
 /// Two engines that start together migrate one after the other. Any number will do
 /// that nobody else locks: the beginning of "floodgate".

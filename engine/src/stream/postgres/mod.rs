@@ -21,11 +21,14 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use self::columns::{Columns, Params};
-use self::line::{Line, Link, Role, Trouble};
+use self::line::{Line, Link, Trouble};
 use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK};
-use super::store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
+use super::fact::{EntitlementFact, PaymentFact};
+use super::store::{
+    Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
+};
 use crate::config::PostgresConfig;
-use crate::domain::ids::{OrderId, SaleId};
+use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 
 /// A count reads every order of a sale; so long may it take.
 const COUNT_MAX: Duration = Duration::from_secs(600);
@@ -40,13 +43,13 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Reaches the database and brings its schema up to date.
     pub fn open(config: &PostgresConfig) -> Result<Self, StoreError> {
-        let line = |role, limit| {
-            let line = Line::new(config, role, limit).map_err(StoreError::Away)?;
+        let line = |limit| {
+            let line = Line::new(config, limit).map_err(StoreError::Away)?;
             Ok::<_, StoreError>(Mutex::new(line))
         };
         let store = Self {
-            writer: line(Role::Writer, config.statement_max)?,
-            reader: line(Role::Reader, COUNT_MAX)?,
+            writer: line(config.statement_max)?,
+            reader: line(COUNT_MAX)?,
             answer_max: config.statement_max,
         };
         store.ask(&store.writer, store.answer_max, async |_| Ok(()))?;
@@ -89,19 +92,40 @@ async fn put(
     let (orders, items) = (columns.orders.params(), columns.items.params());
     let (events, messages) = (columns.events.params(), columns.events.messages());
     // After a refusal the commit rolls back, and says nothing: the refusal does.
-    let (orders, items, events, outbox, done) = tokio::join!(
+    let (orders, items, events, outbox, after, done) = tokio::join!(
         biased;
         client.execute(&sql.orders, &orders),
         client.execute(&sql.items, &items),
         client.execute(&sql.events, &events),
         client.execute(&sql.outbox, &messages),
+        put_after(link, columns),
         client.batch_execute(COMMIT),
     );
-    for written in [orders, items, events, outbox] {
+    for written in [orders, items, events, outbox, after] {
         written?;
     }
     done?;
     Ok(Put::Advanced)
+}
+
+/// What came after orders: most batches of a rush have none of it, and pay nothing.
+async fn put_after(link: &Link, columns: &Columns<'_>) -> Result<u64, tokio_postgres::Error> {
+    let (client, sql) = (&link.client, &link.sql);
+    if columns.payments.payment_id.is_empty()
+        && columns.entitlements.entitlement_id.is_empty()
+        && columns.messages.id.is_empty()
+    {
+        return Ok(0);
+    }
+    let (payments, entitlements) = (columns.payments.params(), columns.entitlements.params());
+    let messages = columns.messages.params();
+    let (payments, entitlements, messages) = tokio::join!(
+        biased;
+        client.execute(&sql.payments, &payments),
+        client.execute(&sql.entitlements, &entitlements),
+        client.execute(&sql.messages, &messages),
+    );
+    Ok(payments? + entitlements? + messages?)
 }
 
 /// Says how many rows it moved: one or none.
@@ -198,7 +222,11 @@ impl OrderStore for PostgresStore {
         self.ask(&self.reader, self.answer_max, async |link| {
             let rows = link
                 .client
-                .query("SELECT DISTINCT sale_id FROM orders ORDER BY sale_id", &[])
+                .query(
+                    "SELECT sale_id FROM orders UNION SELECT sale_id FROM entitlements
+                     UNION SELECT sale_id FROM payments WHERE sale_id IS NOT NULL ORDER BY sale_id",
+                    &[],
+                )
                 .await?;
             rows.iter()
                 .map(|row| {
@@ -233,6 +261,62 @@ impl OrderStore for PostgresStore {
                 )?);
             }
             Ok(StoredPage::of(orders, limit, mark))
+        })
+    }
+
+    fn payments_page(
+        &self,
+        node: u16,
+        sale: Option<&SaleId>,
+        after: Option<&PaymentId>,
+        limit: usize,
+    ) -> Result<FactPage<PaymentFact>, StoreError> {
+        let after = after.map_or("", PaymentId::as_str);
+        let n = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(&self.reader, self.answer_max, async |link| {
+            let (client, sql) = (&link.client, &link.sql);
+            let (rows, mark) = match sale {
+                Some(sale) => {
+                    let sale = sale.as_str();
+                    let params: Params<'_, 3> = [&sale, &after, &n];
+                    look(link, node, client.query(&sql.payments_page, &params)).await?
+                }
+                None => {
+                    let params: Params<'_, 2> = [&after, &n];
+                    look(link, node, client.query(&sql.loose_payments_page, &params)).await?
+                }
+            };
+            let mut facts = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let said = (row.try_get(1)?, row.try_get(2)?);
+                let (snapshot, at, sale) = (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
+                facts.push(PaymentFact::stored(snapshot, sale, said, at)?);
+            }
+            Ok(FactPage { facts, mark })
+        })
+    }
+
+    fn entitlements_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<&EntitlementId>,
+        limit: usize,
+    ) -> Result<FactPage<EntitlementFact>, StoreError> {
+        let after = after.map_or("", EntitlementId::as_str);
+        let n = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(&self.reader, self.answer_max, async |link| {
+            let sale = sale.as_str();
+            let params: Params<'_, 3> = [&sale, &after, &n];
+            let rows = link.client.query(&link.sql.entitlements_page, &params);
+            let (rows, mark) = look(link, node, rows).await?;
+            let mut facts = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let said = (row.try_get(1)?, row.try_get(2)?);
+                let (snapshot, at, sale) = (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
+                facts.push(EntitlementFact::stored(snapshot, sale, said, at)?);
+            }
+            Ok(FactPage { facts, mark })
         })
     }
 

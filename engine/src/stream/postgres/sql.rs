@@ -37,6 +37,40 @@ const OUTBOX: &str =
      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::bigint[])
        AS e (id, order_id, event, payload, at)
      ON CONFLICT (id) DO NOTHING";
+const PAYMENTS: &str = "INSERT INTO payments (payment_id, channel, channel_txn_no, order_id, sale_id, status, version,
+                           amount_cent, currency, paid_at, received_at, updated_at, note, refund_no, raw, snapshot)
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::bigint[],
+                          $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[],
+                          $14::text[], $15::text[], $16::bytea[])
+     ON CONFLICT (payment_id) DO UPDATE SET
+       order_id = excluded.order_id, status = excluded.status, version = excluded.version,
+       updated_at = excluded.updated_at, note = excluded.note, refund_no = excluded.refund_no,
+       raw = excluded.raw, snapshot = excluded.snapshot
+     WHERE payments.version < excluded.version";
+const ENTITLEMENTS: &str = "INSERT INTO entitlements (entitlement_id, user_id, work_id, order_id, sku_id, sale_id, status,
+                               version, granted_at, valid_until, devices_max, devices, revoked_at, updated_at, snapshot)
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+                          $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::jsonb[], $13::bigint[],
+                          $14::bigint[], $15::bytea[])
+     ON CONFLICT (entitlement_id) DO UPDATE SET
+       status = excluded.status, version = excluded.version, valid_until = excluded.valid_until,
+       devices_max = excluded.devices_max, devices = excluded.devices, revoked_at = excluded.revoked_at,
+       updated_at = excluded.updated_at, snapshot = excluded.snapshot
+     WHERE entitlements.version < excluded.version";
+/// Of other aggregates than orders.
+const MESSAGES: &str =
+    "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
+     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bigint[])
+     ON CONFLICT (id) DO NOTHING";
+const PAYMENTS_PAGE: &str = "SELECT snapshot, version, status, updated_at, sale_id FROM payments
+     WHERE sale_id = $1 AND payment_id > $2 ORDER BY payment_id LIMIT $3";
+/// For which no order of ours was named.
+const LOOSE_PAYMENTS_PAGE: &str =
+    "SELECT snapshot, version, status, updated_at, sale_id FROM payments
+     WHERE sale_id IS NULL AND payment_id > $1 ORDER BY payment_id LIMIT $2";
+const ENTITLEMENTS_PAGE: &str =
+    "SELECT snapshot, version, status, updated_at, sale_id FROM entitlements
+     WHERE sale_id = $1 AND entitlement_id > $2 ORDER BY entitlement_id LIMIT $3";
 const PAGE: &str = "SELECT o.snapshot, o.version, o.status,
             (SELECT count(*) FROM order_events e WHERE e.order_id = o.order_id)
      FROM orders o WHERE o.sale_id = $1 AND o.order_id > $2 ORDER BY o.order_id LIMIT $3";
@@ -55,23 +89,51 @@ pub(super) struct Statements {
     pub items: Statement,
     pub events: Statement,
     pub outbox: Statement,
+    pub payments: Statement,
+    pub entitlements: Statement,
+    pub messages: Statement,
     pub page: Statement,
+    pub payments_page: Statement,
+    pub loose_payments_page: Statement,
+    pub entitlements_page: Statement,
     pub counts: Statement,
 }
 
 impl Statements {
+    /// One flight: each is asked for before the first is answered.
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (mark, first_mark, move_mark, orders, items, events, outbox, page, counts) = tokio::try_join!(
-            client.prepare(MARK),
-            client.prepare(FIRST_MARK),
-            client.prepare(MOVE_MARK),
-            client.prepare(ORDERS),
-            client.prepare(ITEMS),
-            client.prepare(EVENTS),
-            client.prepare(OUTBOX),
-            client.prepare(PAGE),
-            client.prepare(COUNTS),
+        let (marks, rows, looks) = tokio::try_join!(
+            async {
+                tokio::try_join!(
+                    client.prepare(MARK),
+                    client.prepare(FIRST_MARK),
+                    client.prepare(MOVE_MARK),
+                )
+            },
+            async {
+                tokio::try_join!(
+                    client.prepare(ORDERS),
+                    client.prepare(ITEMS),
+                    client.prepare(EVENTS),
+                    client.prepare(OUTBOX),
+                    client.prepare(PAYMENTS),
+                    client.prepare(ENTITLEMENTS),
+                    client.prepare(MESSAGES),
+                )
+            },
+            async {
+                tokio::try_join!(
+                    client.prepare(PAGE),
+                    client.prepare(PAYMENTS_PAGE),
+                    client.prepare(LOOSE_PAYMENTS_PAGE),
+                    client.prepare(ENTITLEMENTS_PAGE),
+                    client.prepare(COUNTS),
+                )
+            },
         )?;
+        let (mark, first_mark, move_mark) = marks;
+        let (orders, items, events, outbox, payments, entitlements, messages) = rows;
+        let (page, payments_page, loose_payments_page, entitlements_page, counts) = looks;
         Ok(Self {
             mark,
             first_mark,
@@ -80,7 +142,13 @@ impl Statements {
             items,
             events,
             outbox,
+            payments,
+            entitlements,
+            messages,
             page,
+            payments_page,
+            loose_payments_page,
+            entitlements_page,
             counts,
         })
     }

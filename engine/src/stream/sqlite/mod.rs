@@ -3,20 +3,28 @@
 //! WAL mode, so that audits read while the stream writes; synchronous FULL,
 //! because the mark lets the ledger forget what the store has.
 
+mod rows;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
-use super::row::OrderRow;
-use super::store::{Batch, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage};
-use crate::domain::ids::{OrderId, SaleId};
+use super::fact::{EntitlementFact, PaymentFact};
+use super::row::RowId;
+use super::store::{
+    Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
+};
+use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 
 /// In order; the position is the schema version it leads to.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_orders.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite/0001_orders.sql"),
+    include_str!("../migrations/sqlite/0002_after_the_win.sql"),
+];
 
 /// How long another handle may keep us out before the store counts as away.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -108,76 +116,6 @@ fn read_mark(db: &Connection, node: u16) -> Result<Option<Mark>, StoreError> {
         })
 }
 
-fn put_order(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error> {
-    let o = &row.order;
-    let id = o.id.to_string();
-    let version = o.version.0.cast_signed();
-    let money = |cents: u64| cents.cast_signed();
-    let written = tx
-        .prepare_cached(
-            "INSERT INTO orders (order_id, sale_id, user_id, idempotency_key, status, version, pay_amount_cent,
-                                 currency, created_at, updated_at, pay_deadline_at, snapshot)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-             ON CONFLICT (order_id) DO UPDATE SET
-               status = excluded.status, version = excluded.version, updated_at = excluded.updated_at,
-               pay_deadline_at = excluded.pay_deadline_at, snapshot = excluded.snapshot
-             WHERE orders.version < excluded.version",
-        )?
-        .execute(params![
-            id,
-            o.sale.as_str(),
-            o.user.as_str(),
-            o.key.as_str(),
-            o.state.name(),
-            version,
-            money(o.pay_amount().0),
-            o.currency.as_str(),
-            o.created_at.0.cast_signed(),
-            o.updated_at.0.cast_signed(),
-            o.pay_deadline.0.cast_signed(),
-            row.body,
-        ])?;
-    if written > 0 {
-        let mut items = tx.prepare_cached(
-            "INSERT INTO order_items (order_id, sku_id, quantity, price_cent) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (order_id, sku_id) DO NOTHING",
-        )?;
-        for item in &o.items {
-            items.execute(params![
-                id,
-                item.sku.as_str(),
-                item.quantity,
-                money(item.price.0)
-            ])?;
-        }
-    }
-    // An older version that comes late changes no snapshot, but it did happen.
-    put_event(tx, row)
-}
-
-fn put_event(tx: &Transaction<'_>, row: &OrderRow) -> Result<(), rusqlite::Error> {
-    let o = &row.order;
-    let id = o.id.to_string();
-    let version = o.version.0.cast_signed();
-    tx.prepare_cached(
-        "INSERT INTO order_events (order_id, version, event_type, occurred_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (order_id, version) DO NOTHING",
-    )?
-    .execute(params![id, version, row.outbox.event, o.updated_at.0.cast_signed()])?;
-    tx.prepare_cached(
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
-         VALUES (?1, 'order', ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
-    )?
-    .execute(params![
-        row.outbox.id.to_string(),
-        id,
-        row.outbox.event,
-        row.outbox.payload,
-        o.updated_at.0.cast_signed()
-    ])?;
-    Ok(())
-}
-
 /// Whether the row itself is at fault, and would be again.
 fn is_poison(error: &rusqlite::Error) -> bool {
     matches!(
@@ -190,12 +128,55 @@ fn is_poison(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn refused(order: Option<OrderId>, error: rusqlite::Error) -> StoreError {
+fn refused(row: Option<RowId>, error: rusqlite::Error) -> StoreError {
     if is_poison(&error) {
         let why = error.to_string();
-        StoreError::Poison { order, why }
+        StoreError::Poison { row, why }
     } else {
         away(error)
+    }
+}
+
+/// What rows of every kind begin with.
+struct Stored {
+    snapshot: Vec<u8>,
+    version: i64,
+    status: String,
+    at: i64,
+}
+
+impl Stored {
+    fn said(&self) -> (i64, &str) {
+        (self.version, &self.status)
+    }
+}
+
+impl SqliteStore {
+    /// Rows and the mark they stand at, from one moment.
+    fn facts<T>(
+        &self,
+        node: u16,
+        sql: &str,
+        (sale, after, limit): (&dyn ToSql, &dyn ToSql, usize),
+        read: impl Fn(&Stored, &Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<FactPage<T>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut db = self.reader.lock();
+        let tx = db.transaction().map_err(away)?;
+        let mark = read_mark(&tx, node)?;
+        let mut select = tx.prepare_cached(sql).map_err(away)?;
+        let mut rows = select.query(params![sale, after, limit]).map_err(away)?;
+        let mut facts = Vec::new();
+        while let Some(row) = rows.next().map_err(away)? {
+            let stored = Stored {
+                snapshot: row.get(0).map_err(away)?,
+                version: row.get(1).map_err(away)?,
+                status: row.get(2).map_err(away)?,
+                at: row.get(3).map_err(away)?,
+            };
+            facts.push(read(&stored, row)?);
+        }
+        Ok(FactPage { facts, mark })
     }
 }
 
@@ -215,11 +196,11 @@ impl OrderStore for SqliteStore {
         let tx = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(away)?;
-        for row in &batch.orders {
-            put_order(&tx, row).map_err(|e| refused(Some(row.order.id), e))?;
+        for row in &batch.rows {
+            rows::put(&tx, row).map_err(|e| refused(Some(row.id()), e))?;
         }
         for row in &batch.events {
-            put_event(&tx, row).map_err(|e| refused(Some(row.order.id), e))?;
+            rows::put_event(&tx, row).map_err(|e| refused(Some(row.id()), e))?;
         }
         let (ledger, seq, hash) = (to.ledger.0, to.seq.0.cast_signed(), to.hash.0);
         let moved = match from {
@@ -256,7 +237,10 @@ impl OrderStore for SqliteStore {
     fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
         let db = self.reader.lock();
         let mut select = db
-            .prepare_cached("SELECT DISTINCT sale_id FROM orders ORDER BY sale_id")
+            .prepare_cached(
+                "SELECT sale_id FROM orders UNION SELECT sale_id FROM entitlements
+                 UNION SELECT sale_id FROM payments WHERE sale_id IS NOT NULL ORDER BY sale_id",
+            )
             .map_err(away)?;
         let found = select
             .query_map([], |row| row.get::<_, String>(0))
@@ -300,6 +284,46 @@ impl OrderStore for SqliteStore {
             }
         }
         Ok(StoredPage::of(orders, limit, mark))
+    }
+
+    fn payments_page(
+        &self,
+        node: u16,
+        sale: Option<&SaleId>,
+        after: Option<&PaymentId>,
+        limit: usize,
+    ) -> Result<FactPage<PaymentFact>, StoreError> {
+        let after = after.map_or("", PaymentId::as_str);
+        self.facts(
+            node,
+            "SELECT snapshot, version, status, updated_at, sale_id FROM payments
+             WHERE sale_id IS ?1 AND payment_id > ?2 ORDER BY payment_id LIMIT ?3",
+            (&sale.map(SaleId::as_str), &after, limit),
+            |read, row| {
+                let sale: Option<String> = row.get(4).map_err(away)?;
+                PaymentFact::stored(&read.snapshot, sale.as_deref(), read.said(), read.at)
+            },
+        )
+    }
+
+    fn entitlements_page(
+        &self,
+        node: u16,
+        sale: &SaleId,
+        after: Option<&EntitlementId>,
+        limit: usize,
+    ) -> Result<FactPage<EntitlementFact>, StoreError> {
+        let after = after.map_or("", EntitlementId::as_str);
+        self.facts(
+            node,
+            "SELECT snapshot, version, status, updated_at, sale_id FROM entitlements
+             WHERE sale_id = ?1 AND entitlement_id > ?2 ORDER BY entitlement_id LIMIT ?3",
+            (&sale.as_str(), &after, limit),
+            |read, row| {
+                let sale: String = row.get(4).map_err(away)?;
+                EntitlementFact::stored(&read.snapshot, &sale, read.said(), read.at)
+            },
+        )
     }
 
     fn stock_counts(

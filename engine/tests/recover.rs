@@ -1,0 +1,344 @@
+//! Payments and entitlements in a whole engine: carried into the order store, compared
+//! there, and brought back from it when the ledger is gone.
+
+#[path = "places/after.rs"]
+mod after;
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use bytes::Bytes;
+use common::{Engine, open_sale};
+use floodgate_engine::domain::codec::{decode_entitlement, decode_order, decode_payment};
+use floodgate_engine::domain::order::{Order, OrderEvent, OrderState};
+use floodgate_engine::domain::payment::{Payment, PaymentState};
+use floodgate_engine::domain::time::UnixMs;
+use floodgate_ledger::{Draft, Group, Kind, Ledger, LedgerConfig, Snapshot};
+use serde_json::{Value, json};
+
+use after::{entitlement_draft, order_draft, payment, payment_draft, stray};
+
+const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+
+struct Site {
+    folder: tempfile::TempDir,
+    config: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let quiet = "[limits]\nreconcile_seconds = 3600\n";
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            config: open_sale("tea", 9, 2, quiet),
+        }
+    }
+
+    fn start(&self) -> Engine {
+        Engine::start(&self.folder, &self.config)
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.path().join("data/ledger")
+    }
+
+    /// With the ledger, while no engine has it.
+    fn with_ledger<T>(&self, work: impl FnOnce(&Ledger) -> T) -> T {
+        let ledger = Ledger::open(LedgerConfig::new(self.ledger())).expect("it opens");
+        let done = work(&ledger);
+        ledger.close();
+        done
+    }
+
+    fn orders(&self) -> Vec<Order> {
+        self.with_ledger(|ledger| {
+            let found = ledger.entities(Some(b"tea"), Some(Kind(1)), false);
+            let orders = found.map(|s| decode_order(&s.expect("reads").body).expect("an order"));
+            orders.collect()
+        })
+    }
+
+    fn write(&self, drafts: Vec<Draft>) {
+        self.with_ledger(|ledger| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let group = Group {
+                    drafts,
+                    meta: Vec::new(),
+                };
+                let receipt = ledger.append(group).await.expect("taken");
+                receipt.await.expect("durable");
+            });
+        });
+    }
+
+    fn sql(&self, sql: &str) {
+        let store = self.folder.path().join("data/orders.sqlite");
+        let db = rusqlite::Connection::open(store).expect("the store");
+        db.busy_timeout(std::time::Duration::from_secs(5))
+            .expect("a timeout");
+        db.execute_batch(sql).expect(sql);
+    }
+
+    fn recover(&self) -> Value {
+        let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+            .arg("recover")
+            .arg("--config")
+            .arg(self.folder.path().join("floodgate.toml"))
+            .arg("--data-dir")
+            .arg(self.folder.path().join("data"))
+            .env("RUST_LOG", "warn")
+            .output()
+            .expect("it runs");
+        let (text, said) = (
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr),
+        );
+        assert!(done.status.success(), "{text}{said}");
+        serde_json::from_str(&text).expect("a report")
+    }
+}
+
+/// A reconciliation that could look at the order store.
+#[track_caller]
+fn compared(engine: &Engine) -> Value {
+    for _ in 0..10_000 {
+        let pass = engine.admin("POST", "/admin/v1/reconcile", "").json;
+        if pass["sales"][0]["storeCompared"] == true {
+            return pass;
+        }
+    }
+    panic!("the store was never compared");
+}
+
+fn ended(engine: Engine) {
+    assert!(engine.stop(), "SIGTERM ends it well");
+}
+
+/// Ana, Bob and Cid have an order each. Ana's was paid and granted, Bob's payment alone
+/// made it (the ledger's tail was cut there), Cid paid nothing, and somebody unknown did.
+fn bought(site: &Site) -> [Order; 3] {
+    let engine = site.start();
+    for user in ["ana", "bob", "cid"] {
+        assert_eq!(engine.buy(user, "k", ONE).status, 201);
+    }
+    ended(engine);
+    let orders = site.orders();
+    let of = |user: &str| {
+        let order = orders.iter().find(|order| order.user.as_str() == user);
+        order.expect("an order").clone()
+    };
+    let [ana, bob, cid] = ["ana", "bob", "cid"].map(of);
+    let now = UnixMs(ana.updated_at.0 + 5);
+    let (paid, _) = ana
+        .step(OrderEvent::PaymentApplied, ana.version.epoch(), now)
+        .expect("legal")
+        .expect("a change");
+    let captured = |order: &Order, n| {
+        let payment = payment(Some(order), n, PaymentState::Applied);
+        Draft {
+            uniques: vec![key(&payment)],
+            ..payment_draft(Some(&order.sale), &payment)
+        }
+    };
+    site.write(vec![
+        captured(&ana, 1),
+        order_draft(&paid),
+        entitlement_draft(&ana, 1, 1, false),
+        stray(7),
+    ]);
+    site.write(vec![
+        entitlement_draft(&ana, 1, 2, false),
+        captured(&bob, 2),
+    ]);
+    [ana, bob, cid]
+}
+
+fn key(payment: &Payment) -> Bytes {
+    format!("pay:{}:{}", payment.channel, payment.channel_txn_no).into()
+}
+
+fn entity(ledger: &Ledger, group: &[u8], kind: u8, id: &[u8]) -> Snapshot {
+    let found = ledger.entity(group, Kind(kind), id).expect("reads");
+    found.expect("it is there")
+}
+
+#[test]
+fn payments_and_entitlements_come_back_from_the_order_store() {
+    let site = Site::new();
+    let [ana, bob, cid] = bought(&site);
+    let engine = site.start();
+    assert_eq!(compared(&engine)["differences"], 0);
+    ended(engine);
+    std::fs::remove_dir_all(site.ledger()).expect("removed");
+
+    let report = site.recover();
+    assert_eq!(report["recovered"], true, "{report}");
+    assert_eq!(report["loosePayments"], 1, "{report}");
+    let sale = &report["sales"][0];
+    let counts = ["orders", "payments", "entitlements"].map(|name| sale[name].clone());
+    assert_eq!(counts, [json!(3), json!(2), json!(1)], "{report}");
+    assert_eq!(sale["differing"], json!([]), "{report}");
+    let said = format!("order {}: paid, as its payment says", bob.id);
+    assert_eq!(sale["mended"], json!([said]), "{report}");
+
+    site.with_ledger(|ledger| {
+        for (n, order, is_paid) in [(1, &ana, true), (2, &bob, true), (3, &cid, false)] {
+            let found = entity(ledger, b"tea", 1, order.id.as_bytes());
+            let found = decode_order(&found.body).expect("an order");
+            assert_eq!(found.state == OrderState::Paid, is_paid, "{}", order.user);
+            if !is_paid {
+                continue;
+            }
+            let applied = payment(Some(order), n, PaymentState::Applied);
+            let found = entity(ledger, b"tea", 5, applied.id.as_bytes());
+            assert_eq!(decode_payment(&found.body), Ok(applied.clone()));
+            assert_eq!((found.version, found.live), (3, false));
+            // The same capture again is the same payment, now as before.
+            let holder = ledger.unique(&key(&applied));
+            let holder = holder.expect("reads").expect("held");
+            assert_eq!(holder.id, applied.id.as_bytes());
+            let owned = ledger.by_owner(order.id.as_bytes(), Kind(5), None, 9);
+            assert_eq!(owned.expect("reads").len(), 1);
+        }
+        let granted = after::entitlement(&ana, 1, 2, false);
+        let found = entity(ledger, b"tea", 6, granted.id.as_bytes());
+        assert_eq!(decode_entitlement(&found.body), Ok(granted));
+        assert_eq!((found.version, found.live), (2, true));
+        let owned = ledger.by_owner(b"ana", Kind(6), None, 9);
+        assert_eq!(owned.expect("reads").len(), 1);
+        let nobodys = payment(None, 7, PaymentState::Review);
+        let found = entity(ledger, b"*payments", 5, nobodys.id.as_bytes());
+        assert_eq!((found.version, found.live), (2, true));
+    });
+    assert_eq!(site.recover()["recovered"], false, "once is enough");
+
+    let engine = site.start();
+    assert_eq!(compared(&engine)["differences"], 0);
+    let again = engine.buy("ana", "k", ONE);
+    assert_eq!(again.json["status"], "PAID", "{}", again.body);
+    ended(engine);
+}
+
+#[test]
+fn what_an_older_ledger_has_counts_too() {
+    let site = Site::new();
+    let [_, bob, cid] = bought(&site);
+    let engine = site.start();
+    assert_eq!(compared(&engine)["differences"], 0);
+    ended(engine);
+    // The store forgets Bob's payment, as one that was put back would; what it has
+    // besides, the ledger never heard of.
+    let gone = payment(Some(&bob), 2, PaymentState::Applied).id;
+    let strange = payment(Some(&cid), 3, PaymentState::Applied);
+    site.sql(&format!(
+        "DELETE FROM payments WHERE payment_id = '{gone}';
+         UPDATE stream_marks SET seq = seq + 1"
+    ));
+    let report = site.recover();
+    assert_eq!(report["recovered"], true, "{report}");
+    assert_eq!(report["sales"][0]["payments"], 2, "{report}");
+    site.with_ledger(|ledger| {
+        entity(ledger, b"tea", 5, gone.as_bytes());
+        let none = ledger.unique(&key(&strange));
+        assert_eq!(none.expect("reads"), None);
+    });
+    let engine = site.start();
+    assert_eq!(
+        compared(&engine)["differences"],
+        0,
+        "and the store has it again"
+    );
+    ended(engine);
+}
+
+#[test]
+fn a_store_that_tells_another_story_of_money_is_found() {
+    let site = Site::new();
+    bought(&site);
+    let engine = site.start();
+    let sale = |pass: &Value| {
+        let sale = pass["sales"].as_array().expect("sales").last();
+        let sale = sale.expect("one").clone();
+        let drift = ["driftPayments", "driftEntitlements"].map(|name| sale[name].clone());
+        (sale["saleId"].clone(), drift)
+    };
+    let tea = |payments, entitlements| (json!("tea"), [json!(payments), json!(entitlements)]);
+    let pass = compared(&engine);
+    assert_eq!(
+        (pass["differences"].clone(), sale(&pass)),
+        (json!(0), tea(0, 0))
+    );
+
+    let keep = "CREATE TABLE kept AS SELECT * FROM payments;
+                CREATE TABLE kept_too AS SELECT * FROM entitlements;";
+    let back = "DELETE FROM payments; INSERT INTO payments SELECT * FROM kept;
+                DELETE FROM entitlements; INSERT INTO entitlements SELECT * FROM kept_too;";
+    site.sql(keep);
+    // One that is missing, one in another version, one that nobody has.
+    for (sql, expected) in [
+        (
+            "DELETE FROM payments WHERE channel_txn_no = 'txn-1'",
+            tea(1, 0),
+        ),
+        (
+            "UPDATE payments SET version = 4 WHERE channel_txn_no = 'txn-1'",
+            tea(1, 0),
+        ),
+        (
+            "UPDATE payments SET payment_id = 'other' WHERE channel_txn_no = 'txn-1'",
+            tea(2, 0),
+        ),
+        ("DELETE FROM entitlements", tea(0, 1)),
+        ("UPDATE entitlements SET version = 1", tea(0, 1)),
+        (
+            "DELETE FROM payments WHERE sale_id IS NULL",
+            (json!("*payments"), [json!(1), json!(0)]),
+        ),
+    ] {
+        site.sql(sql);
+        let pass = compared(&engine);
+        assert_eq!(pass["differences"], 1, "{sql}: {pass}");
+        assert_eq!(sale(&pass), expected, "{sql}: {pass}");
+        site.sql(back);
+    }
+    // What cannot be read at all is a difference, and no comparison.
+    site.sql("UPDATE payments SET status = 'REFUNDED' WHERE channel_txn_no = 'txn-1'");
+    let pass = engine.admin("POST", "/admin/v1/reconcile", "").json;
+    assert_eq!(pass["differences"], 1, "{pass}");
+    assert_eq!(pass["sales"][0]["storeCompared"], false, "{pass}");
+    site.sql(back);
+    assert_eq!(compared(&engine)["differences"], 0);
+    ended(engine);
+}
+
+#[test]
+fn the_ledger_dump_tells_them_in_words() {
+    let site = Site::new();
+    bought(&site);
+    let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .args(["ledger", "dump", "--data-dir"])
+        .arg(site.folder.path().join("data"))
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&done.stdout);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let of = |kind: &str| -> Vec<&Value> { lines.iter().filter(|l| l["kind"] == kind).collect() };
+    let [ana, nobody, bob] = of("payment")[..] else {
+        panic!("{text}");
+    };
+    assert_eq!(ana["uniques"], json!(["pay:card:txn-1"]));
+    assert_eq!(bob["body"]["raw"], r#"{"card":"*4711"}"#);
+    assert_eq!(nobody["group"], "*payments");
+    assert_eq!(nobody["body"]["state"], "REVIEW");
+    assert_eq!(of("entitlement").len(), 2);
+    assert_eq!(of("entitlement")[1]["body"]["work"], "symphony");
+}

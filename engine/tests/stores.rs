@@ -125,13 +125,16 @@ fn bought_and_given_back(name: &str, n: u16) -> Vec<Order> {
 
 /// A life for everybody; the buyers do not all do the same.
 fn some_life(name: &str, n: u16) -> Vec<Order> {
-    use OrderEvent::{Cancel, PaymentApplied, WindowEnded};
+    use OrderEvent::{Cancel, HeldAgain, PaymentApplied, WindowEnded};
     let first = ordered(name, n);
     let now = UnixMs(T0 + 5_000_000);
     match n % 5 {
         0 => vec![first],
         1 => life(first, &[PaymentApplied]),
-        2 => life(first, &[WindowEnded { now }, PaymentApplied]),
+        2 => life(
+            first,
+            &[WindowEnded { now }, HeldAgain { now }, PaymentApplied],
+        ),
         3 => life(first, &[Cancel]),
         _ => bought_and_given_back(name, n),
     }
@@ -547,7 +550,9 @@ fn rows_and_mark_are_read_at_one_moment(fresh: Fresh) {
 }
 
 fn stock_is_counted_by_state(fresh: Fresh) {
-    use OrderEvent::{Cancel, Granted, PaymentApplied, RefundAsked, RefundDone, WindowEnded};
+    use OrderEvent::{
+        Cancel, Granted, HeldAgain, PaymentApplied, RefundAsked, RefundDone, WindowEnded,
+    };
     let place = fresh();
     let store = place.open().unwrap();
     let now = UnixMs(T0 + 5_000_000);
@@ -560,7 +565,7 @@ fn stock_is_counted_by_state(fresh: Fresh) {
         &[Cancel],
         &[PaymentApplied, refund],
         &[PaymentApplied, refund, RefundDone],
-        &[WindowEnded { now }, PaymentApplied],
+        &[WindowEnded { now }, HeldAgain { now }, PaymentApplied],
     ];
     // Each order has its own power of two, so that the sums tell who is in them.
     let sold_by = |name: &str, base: u16| -> Vec<Order> {

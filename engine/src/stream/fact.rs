@@ -5,7 +5,7 @@ use floodgate_ledger::{Kind, Record, Snapshot};
 
 use super::store::StoreError;
 use crate::domain::codec::{CodecError, decode_entitlement, decode_payment};
-use crate::domain::entitlement::Entitlement;
+use crate::domain::entitlement::{Entitlement, Status};
 use crate::domain::ids::SaleId;
 use crate::domain::payment::{NO_SALE, Payment};
 use crate::domain::time::UnixMs;
@@ -45,6 +45,17 @@ impl<'a> Source<'a> {
     }
 }
 
+/// A row of either kind, as its columns are read. What others read of it must say what
+/// the snapshot says, and the id is where the next page begins.
+pub(super) struct Stored<'a> {
+    pub snapshot: &'a [u8],
+    pub version: i64,
+    pub status: &'a str,
+    pub at: i64,
+    pub sale: Option<&'a str>,
+    pub id: &'a str,
+}
+
 /// One version of a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentFact {
@@ -73,25 +84,21 @@ impl PaymentFact {
         self.sale.as_ref().map_or(NO_SALE, SaleId::as_bytes)
     }
 
-    /// From a row; see [`StoredOrder::read`](super::StoredOrder).
-    pub(super) fn stored(
-        snapshot: &[u8],
-        sale: Option<&str>,
-        (version, status): (i64, &str),
-        at: i64,
-    ) -> Result<Self, StoreError> {
+    /// From a row.
+    pub(super) fn stored(columns: &Stored<'_>) -> Result<Self, StoreError> {
         let damaged = |e: &dyn std::fmt::Display| StoreError::Damaged(e.to_string());
         let fact = Self {
-            sale: sale
+            sale: columns
+                .sale
                 .map(SaleId::parse)
                 .transpose()
                 .map_err(|e| damaged(&e))?,
-            version: version.cast_unsigned(),
-            at: UnixMs(at.cast_unsigned()),
-            payment: decode_payment(snapshot).map_err(|e| damaged(&e))?,
+            version: columns.version.cast_unsigned(),
+            at: UnixMs(columns.at.cast_unsigned()),
+            payment: decode_payment(columns.snapshot).map_err(|e| damaged(&e))?,
         };
-        if status != fact.payment.state.name() {
-            let id = &fact.payment.id;
+        let id = &fact.payment.id;
+        if columns.status != fact.payment.state.name() || columns.id != id.as_str() {
             return Err(damaged(&format_args!(
                 "columns and snapshot of payment {id} differ"
             )));
@@ -121,11 +128,12 @@ impl EntitlementFact {
 
     /// What others read of it; when it ends says `valid_until`.
     pub(super) fn status(&self) -> &'static str {
-        if self.entitlement.is_live() {
-            "ACTIVE"
+        let status = if self.entitlement.is_live() {
+            Status::Active
         } else {
-            "REVOKED"
-        }
+            Status::Revoked
+        };
+        status.name()
     }
 
     /// The devices as the column has them, times as in the other columns.
@@ -137,22 +145,17 @@ impl EntitlementFact {
         serde_json::Value::from(devices).to_string()
     }
 
-    /// From a row; see [`StoredOrder::read`](super::StoredOrder).
-    pub(super) fn stored(
-        snapshot: &[u8],
-        sale: &str,
-        (version, status): (i64, &str),
-        at: i64,
-    ) -> Result<Self, StoreError> {
+    /// From a row.
+    pub(super) fn stored(columns: &Stored<'_>) -> Result<Self, StoreError> {
         let damaged = |e: &dyn std::fmt::Display| StoreError::Damaged(e.to_string());
         let fact = Self {
-            sale: SaleId::parse(sale).map_err(|e| damaged(&e))?,
-            version: version.cast_unsigned(),
-            at: UnixMs(at.cast_unsigned()),
-            entitlement: decode_entitlement(snapshot).map_err(|e| damaged(&e))?,
+            sale: SaleId::parse(columns.sale.unwrap_or_default()).map_err(|e| damaged(&e))?,
+            version: columns.version.cast_unsigned(),
+            at: UnixMs(columns.at.cast_unsigned()),
+            entitlement: decode_entitlement(columns.snapshot).map_err(|e| damaged(&e))?,
         };
-        if status != fact.status() {
-            let id = &fact.entitlement.id;
+        let id = &fact.entitlement.id;
+        if columns.status != fact.status() || columns.id != id.as_str() {
             return Err(damaged(&format_args!(
                 "columns and snapshot of entitlement {id} differ"
             )));

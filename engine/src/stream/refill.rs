@@ -1,8 +1,8 @@
 //! Refill: for a store that is older than the oldest record kept, or empty.
 //!
 //! What it lacks is in the ledger no more as records, but every order, payment and
-//! entitlement is, as it stands now. All of them are put, from one view of the ledger, and only then does
-//! the mark move to that view's tip; a crash in between costs doing it again. What
+//! entitlement is, as it stands now. All of them are put, from one view of the ledger,
+//! and only then does the mark move to that view's tip; a crash in between costs doing it again. What
 //! the store has already stays, by version. Of the past only the newest event of
 //! each is told: the others went with their records. Dead letters stay, because
 //! a replay brings the event they carry.

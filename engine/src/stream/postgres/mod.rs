@@ -5,6 +5,7 @@
 //! all rows as arrays together with the commit. How durable a commit is, is the
 //! server's to say: rows and mark are lost together or not at all.
 
+mod after;
 mod columns;
 mod line;
 mod migrate;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use self::columns::{Columns, Params};
 use self::line::{Line, Link, Trouble};
 use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK};
-use super::fact::{EntitlementFact, PaymentFact};
+use super::fact::{EntitlementFact, PaymentFact, Stored};
 use super::store::{
     Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
 };
@@ -197,6 +198,25 @@ async fn look(
     Ok((rows, mark))
 }
 
+fn facts<T>(
+    rows: &[Row],
+    mark: Option<Mark>,
+    read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
+) -> Result<FactPage<T>, Trouble> {
+    let mut facts = Vec::with_capacity(rows.len());
+    for row in rows {
+        facts.push(read(&Stored {
+            snapshot: row.try_get(0)?,
+            version: row.try_get(1)?,
+            status: row.try_get(2)?,
+            at: row.try_get(3)?,
+            sale: row.try_get(4)?,
+            id: row.try_get(5)?,
+        })?);
+    }
+    Ok(FactPage { facts, mark })
+}
+
 impl OrderStore for PostgresStore {
     /// On the writer: it is never asked for long.
     fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
@@ -286,13 +306,7 @@ impl OrderStore for PostgresStore {
                     look(link, node, client.query(&sql.loose_payments_page, &params)).await?
                 }
             };
-            let mut facts = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let said = (row.try_get(1)?, row.try_get(2)?);
-                let (snapshot, at, sale) = (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
-                facts.push(PaymentFact::stored(snapshot, sale, said, at)?);
-            }
-            Ok(FactPage { facts, mark })
+            facts(&rows, mark, PaymentFact::stored)
         })
     }
 
@@ -310,13 +324,7 @@ impl OrderStore for PostgresStore {
             let params: Params<'_, 3> = [&sale, &after, &n];
             let rows = link.client.query(&link.sql.entitlements_page, &params);
             let (rows, mark) = look(link, node, rows).await?;
-            let mut facts = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let said = (row.try_get(1)?, row.try_get(2)?);
-                let (snapshot, at, sale) = (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
-                facts.push(EntitlementFact::stored(snapshot, sale, said, at)?);
-            }
-            Ok(FactPage { facts, mark })
+            facts(&rows, mark, EntitlementFact::stored)
         })
     }
 

@@ -62,14 +62,15 @@ const MESSAGES: &str =
     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
      SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bigint[])
      ON CONFLICT (id) DO NOTHING";
-const PAYMENTS_PAGE: &str = "SELECT snapshot, version, status, updated_at, sale_id FROM payments
+const PAYMENTS_PAGE: &str =
+    "SELECT snapshot, version, status, updated_at, sale_id, payment_id FROM payments
      WHERE sale_id = $1 AND payment_id > $2 ORDER BY payment_id LIMIT $3";
 /// For which no order of ours was named.
 const LOOSE_PAYMENTS_PAGE: &str =
-    "SELECT snapshot, version, status, updated_at, sale_id FROM payments
+    "SELECT snapshot, version, status, updated_at, sale_id, payment_id FROM payments
      WHERE sale_id IS NULL AND payment_id > $1 ORDER BY payment_id LIMIT $2";
 const ENTITLEMENTS_PAGE: &str =
-    "SELECT snapshot, version, status, updated_at, sale_id FROM entitlements
+    "SELECT snapshot, version, status, updated_at, sale_id, entitlement_id FROM entitlements
      WHERE sale_id = $1 AND entitlement_id > $2 ORDER BY entitlement_id LIMIT $3";
 const PAGE: &str = "SELECT o.snapshot, o.version, o.status,
             (SELECT count(*) FROM order_events e WHERE e.order_id = o.order_id)

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
 use parking_lot::Mutex;
+use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
-use super::fact::{EntitlementFact, PaymentFact};
+use super::fact::{EntitlementFact, PaymentFact, Stored};
 use super::row::RowId;
 use super::store::{
     Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
@@ -137,20 +138,6 @@ fn refused(row: Option<RowId>, error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// What rows of every kind begin with.
-struct Stored {
-    snapshot: Vec<u8>,
-    version: i64,
-    status: String,
-    at: i64,
-}
-
-impl Stored {
-    fn said(&self) -> (i64, &str) {
-        (self.version, &self.status)
-    }
-}
-
 impl SqliteStore {
     /// Rows and the mark they stand at, from one moment.
     fn facts<T>(
@@ -158,7 +145,7 @@ impl SqliteStore {
         node: u16,
         sql: &str,
         (sale, after, limit): (&dyn ToSql, &dyn ToSql, usize),
-        read: impl Fn(&Stored, &Row<'_>) -> Result<T, StoreError>,
+        read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
     ) -> Result<FactPage<T>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut db = self.reader.lock();
@@ -168,16 +155,24 @@ impl SqliteStore {
         let mut rows = select.query(params![sale, after, limit]).map_err(away)?;
         let mut facts = Vec::new();
         while let Some(row) = rows.next().map_err(away)? {
-            let stored = Stored {
-                snapshot: row.get(0).map_err(away)?,
-                version: row.get(1).map_err(away)?,
-                status: row.get(2).map_err(away)?,
-                at: row.get(3).map_err(away)?,
-            };
-            facts.push(read(&stored, row)?);
+            facts.push(read(&columns(row)?)?);
         }
         Ok(FactPage { facts, mark })
     }
+}
+
+fn columns<'a>(row: &'a Row<'_>) -> Result<Stored<'a>, StoreError> {
+    // Another type than the schema's is nobody's but a stranger's hand.
+    let odd = |error: FromSqlError| StoreError::Damaged(error.to_string());
+    let column = |at| row.get_ref(at).map_err(away);
+    Ok(Stored {
+        snapshot: column(0)?.as_blob().map_err(odd)?,
+        version: column(1)?.as_i64().map_err(odd)?,
+        status: column(2)?.as_str().map_err(odd)?,
+        at: column(3)?.as_i64().map_err(odd)?,
+        sale: column(4)?.as_str_or_null().map_err(odd)?,
+        id: column(5)?.as_str().map_err(odd)?,
+    })
 }
 
 impl OrderStore for SqliteStore {
@@ -296,13 +291,10 @@ impl OrderStore for SqliteStore {
         let after = after.map_or("", PaymentId::as_str);
         self.facts(
             node,
-            "SELECT snapshot, version, status, updated_at, sale_id FROM payments
+            "SELECT snapshot, version, status, updated_at, sale_id, payment_id FROM payments
              WHERE sale_id IS ?1 AND payment_id > ?2 ORDER BY payment_id LIMIT ?3",
             (&sale.map(SaleId::as_str), &after, limit),
-            |read, row| {
-                let sale: Option<String> = row.get(4).map_err(away)?;
-                PaymentFact::stored(&read.snapshot, sale.as_deref(), read.said(), read.at)
-            },
+            PaymentFact::stored,
         )
     }
 
@@ -316,13 +308,10 @@ impl OrderStore for SqliteStore {
         let after = after.map_or("", EntitlementId::as_str);
         self.facts(
             node,
-            "SELECT snapshot, version, status, updated_at, sale_id FROM entitlements
+            "SELECT snapshot, version, status, updated_at, sale_id, entitlement_id FROM entitlements
              WHERE sale_id = ?1 AND entitlement_id > ?2 ORDER BY entitlement_id LIMIT ?3",
             (&sale.as_str(), &after, limit),
-            |read, row| {
-                let sale: String = row.get(4).map_err(away)?;
-                EntitlementFact::stored(&read.snapshot, &sale, read.said(), read.at)
-            },
+            EntitlementFact::stored,
         )
     }
 

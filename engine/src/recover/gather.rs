@@ -256,6 +256,7 @@ impl Known<'_> {
         report.payments = merged.after.n_payments();
         report.entitlements = merged.after.n_entitlements();
         report.mended = std::mem::take(&mut merged.mended);
+        report.unproven = merged.unproven.iter().map(ToString::to_string).collect();
         let aside = merged.set_aside.iter();
         report.set_aside = aside.map(|(o, why)| format!("{}: {why}", o.id)).collect();
         Ok((record, merged, report))

@@ -53,6 +53,8 @@ pub struct Merged {
     pub after: After,
     /// What payments said of their orders and orders of their payments, done.
     pub mended: Vec<String>,
+    /// Orders that are paid and whose payment stands in no copy.
+    pub unproven: Vec<OrderId>,
 }
 
 impl Pile {
@@ -190,9 +192,10 @@ impl Pile {
         let mended = after.knit(&mut orders, now);
         Ok(Merged {
             unheard: self.unheard,
-            orders,
             allotments: live.allotments(),
             set_aside,
+            unproven: after.unproven(&orders),
+            orders,
             after,
             mended,
         })

@@ -7,10 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use floodgate_ledger::Draft;
 
-use crate::domain::codec::encode_entitlement;
 use crate::domain::ids::{EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{Order, OrderEvent, OrderState};
 use crate::domain::payment::{PaymentEvent, PaymentState};
@@ -71,6 +69,20 @@ impl After {
     pub fn drafts(&self) -> impl Iterator<Item = Draft> {
         let payments = self.payments.values().map(payment_draft);
         payments.chain(self.entitlements.values().map(entitlement_draft))
+    }
+
+    /// Paid orders whose payment stands in no copy: they stay paid, and a person should
+    /// know before one of them is given back.
+    pub fn unproven(&self, orders: &[Order]) -> Vec<OrderId> {
+        let applied = self.payments.values().filter_map(|fact| {
+            let applied = fact.payment.state == PaymentState::Applied;
+            fact.payment.order.filter(|_| applied)
+        });
+        let applied: BTreeSet<OrderId> = applied.collect();
+        let sold = orders.iter().filter(|order| order.state.is_sold());
+        sold.map(|order| order.id)
+            .filter(|id| !applied.contains(id))
+            .collect()
     }
 
     /// Brings payments, entitlements and `orders`, which are sorted by id, to where they
@@ -139,8 +151,8 @@ impl After {
                 )
                 | None => true,
             };
-            if over && fact.entitlement.is_live() {
-                fact.entitlement.revoked_at = Some(now);
+            if let Some(revoked) = fact.entitlement.revoke(now).filter(|_| over) {
+                fact.entitlement = revoked;
                 fact.version += 1;
                 fact.at = now;
                 let id = &fact.entitlement.id;
@@ -206,18 +218,7 @@ fn payment_draft(fact: &PaymentFact) -> Draft {
 }
 
 fn entitlement_draft(fact: &EntitlementFact) -> Draft {
-    let entitlement = &fact.entitlement;
-    Draft {
-        kind: RowKind::Entitlement.kind(),
-        group: Bytes::copy_from_slice(fact.sale.as_bytes()),
-        id: Bytes::copy_from_slice(entitlement.id.as_bytes()),
-        version: fact.version,
-        live: entitlement.is_live(),
-        owner: Some(Bytes::copy_from_slice(entitlement.user.as_bytes())),
-        uniques: Vec::new(),
-        at_ms: fact.at.0,
-        body: encode_entitlement(entitlement).into(),
-    }
+    facts::entitlement_draft(&fact.sale, &fact.entitlement, fact.version, fact.at)
 }
 
 fn said(group: &[u8]) -> String {

@@ -163,6 +163,17 @@ fn a_refund_that_was_confirmed_ends_its_order() {
 }
 
 #[test]
+fn an_order_that_is_paid_by_no_payment_is_told() {
+    let (paid, pending) = (lived(PAID), order(2));
+    let orders = [paid.clone(), pending];
+    let mut after = After::default();
+    after.add_payment(payment(&paid, PaymentState::Review));
+    assert_eq!(after.unproven(&orders), [paid.id]);
+    after.add_payment(payment(&paid, PaymentState::Applied));
+    assert_eq!(after.unproven(&orders), []);
+}
+
+#[test]
 fn what_waits_for_a_desk_or_a_person_waits_on() {
     for state in [PaymentState::Captured, PaymentState::Review] {
         let pending = Some(order(1));

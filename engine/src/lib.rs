@@ -13,6 +13,7 @@ pub mod disk;
 pub mod domain;
 pub mod http;
 pub mod ledger_cli;
+pub mod own_file;
 pub mod reconcile;
 pub mod recover;
 pub mod sale;

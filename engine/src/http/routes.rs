@@ -20,6 +20,7 @@ use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
 use super::{orders, sales};
 use crate::config::{BuyerRules, HttpConfig};
+use crate::domain::sign::Secrets;
 use crate::sale::Selling;
 
 /// A purchase has a few hundred bytes.
@@ -32,6 +33,8 @@ pub struct Public {
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
     pub(super) policies: Policies,
+    /// Who signs what payment providers tell.
+    pub secrets: Secrets,
     run_id: u32,
 }
 
@@ -84,6 +87,7 @@ impl Public {
         metrics: HttpMetrics,
         ready: Arc<AtomicBool>,
         rules: &BuyerRules,
+        secrets: Secrets,
         run_id: u32,
     ) -> Self {
         Self {
@@ -92,6 +96,7 @@ impl Public {
             config,
             metrics,
             ready,
+            secrets,
             run_id,
         }
     }

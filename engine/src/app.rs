@@ -23,6 +23,7 @@ use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
 };
 use crate::own_file;
+use crate::paying;
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::recover;
 use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts, Stored};
@@ -116,7 +117,7 @@ pub async fn run(
     let clock = clock();
     let admission = AdmissionMetrics::register(&registry).map_err(text)?;
     let seed = || getrandom::u64().map_err(|e| format!("draw a seed: {e}"));
-    let (owed, _owed_list) = Owed::channel();
+    let (owed, owed_list) = Owed::channel();
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
         host,
@@ -191,6 +192,18 @@ pub async fn run(
     });
     let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));
 
+    let (stop_paying, paying_stops) = watch::channel(false);
+    let (payments, refunding) = paying::start(
+        &config.payment,
+        secrets,
+        &selling,
+        owed_list,
+        addresses.public,
+        (seed()?, paying_stops),
+        &registry,
+    )
+    .map_err(text)?;
+
     let ready = Arc::new(AtomicBool::new(true));
     let connections = ConnectionMetrics::register(&registry).map_err(text)?;
     let (stop_http, stopping) = watch::channel(false);
@@ -202,7 +215,7 @@ pub async fn run(
         HttpMetrics::register(&registry).map_err(text)?,
         Arc::clone(&ready),
         &config.buyers,
-        secrets,
+        payments,
         run_id,
     ));
     let admin = Arc::new(Admin {
@@ -273,6 +286,9 @@ pub async fn run(
     telling.abort();
     // They hold the stream, which is to end here and not somewhere else.
     let _ = tokio::join!(trimming, telling);
+    // What it is in the middle of is asked again at the next start.
+    let _ = stop_paying.send(true);
+    let _ = refunding.await;
     // A desk whose stock does not answer has nothing that it could finish.
     if tokio::time::timeout(GRACE, selling.stop()).await.is_err() {
         tracing::warn!("a stock host does not answer; the next start brings its buckets back");

@@ -14,6 +14,8 @@ pub mod domain;
 pub mod http;
 pub mod ledger_cli;
 pub mod own_file;
+mod paying;
+pub mod payment;
 pub mod reconcile;
 pub mod recover;
 pub mod sale;

@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::ids::{Channel, ChannelTxnNo, OrderId, PaymentId};
 use super::money::{Cents, Currency};
+use super::payment::{Payment, PaymentState, Raw};
 use super::time::UnixMs;
 
 /// Longest `orderId` that is kept where it is not one of ours; ours have 36 bytes.
@@ -60,16 +60,40 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// The same transaction of a channel is the same payment, for ever: `pay_` and the
-    /// first 32 hex digits of SHA-256 over channel, a zero byte, transaction.
+    /// The same transaction of a channel is the same payment, for ever.
     pub fn payment_id(&self) -> PaymentId {
-        let mut hash = Sha256::new();
-        for part in [self.channel.as_bytes(), &[0], self.txn.as_bytes()] {
-            hash.update(part);
+        Payment::id_of(&self.channel, &self.txn)
+    }
+
+    /// What a capture is before anybody has judged it.
+    pub fn captured(&self, received_at: UnixMs) -> Payment {
+        Payment {
+            id: self.payment_id(),
+            order: self.order,
+            channel: self.channel.clone(),
+            channel_txn_no: self.txn.clone(),
+            amount: self.amount,
+            currency: self.currency,
+            state: PaymentState::Captured,
+            paid_at: self.paid_at,
+            received_at,
+            note: String::new(),
+            refund_no: String::new(),
+            raw: Raw::of(&self.raw),
         }
-        let digest = hash.finalize();
-        let hex: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
-        PaymentId::parse(&format!("pay_{hex}")).expect("36 characters of an id")
+    }
+
+    /// Whether the same transaction was something else before; says what.
+    pub fn conflict(&self, known: &Payment) -> Option<&'static str> {
+        if self.amount != known.amount {
+            Some("amount")
+        } else if self.currency != known.currency {
+            Some("currency")
+        } else if known.order.is_some() && self.order != known.order {
+            Some("order")
+        } else {
+            None
+        }
     }
 }
 
@@ -210,6 +234,14 @@ mod tests {
             id(&[("amountCent", 1.into()), ("status", "FAILED".into())]),
             id(&[])
         );
+        let first = read(&[]).expect("valid").captured(UnixMs(7));
+        let conflict = |field, value: serde_json::Value| {
+            read(&[(field, value)]).expect("valid").conflict(&first)
+        };
+        assert_eq!(conflict("paidAt", "2027-01-01T00:00:00Z".into()), None);
+        assert_eq!(conflict("amountCent", 1.into()), Some("amount"));
+        assert_eq!(conflict("currency", "USD".into()), Some("currency"));
+        assert_eq!(conflict("orderId", "4711".into()), Some("order"));
         assert_ne!(id(&[("channel", "wallet".into())]), id(&[]));
         assert_ne!(id(&[("channelTxnNo", "t-2".into())]), id(&[]));
     }

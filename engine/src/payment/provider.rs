@@ -128,3 +128,67 @@ impl Guarded {
         Err(Trouble::Failed { why })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::payment::testing;
+
+    /// Hangs, then fails as often as it is told, then answers.
+    struct Moody {
+        fails: u32,
+        calls: AtomicU32,
+    }
+
+    impl Provider for Moody {
+        fn prepay<'a>(&'a self, ask: &'a Ask) -> Answered<'a, Session> {
+            Box::pin(async move {
+                match self.calls.fetch_add(1, Ordering::Relaxed) {
+                    0 => std::future::pending().await,
+                    n if n <= self.fails => Err(ProviderError("502".into())),
+                    n => Ok(Session {
+                        token: n.to_string(),
+                        pay_url: String::new(),
+                        expires_at: ask.until,
+                    }),
+                }
+            })
+        }
+
+        fn refund<'a>(&'a self, _: &'a Payment) -> Answered<'a, Refund> {
+            Box::pin(async { Ok(Refund::Pending) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_fails_is_not_asked_until_it_had_its_rest() {
+        let moody = Arc::new(Moody {
+            fails: 5,
+            calls: AtomicU32::new(0),
+        });
+        let provider: Arc<dyn Provider> = Arc::clone(&moody) as Arc<dyn Provider>;
+        let guarded = Guarded::new(provider, BreakerLimits::default(), Duration::from_secs(10));
+        let ask = testing::ask(1, "card", UnixMs(1));
+        let started = Instant::now();
+        let hung = guarded.prepay(&ask).await;
+        let why = "no answer within 10000 ms".to_owned();
+        assert_eq!(hung, Err(Trouble::Failed { why }));
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+        for _ in 0..4 {
+            let why = "502".to_owned();
+            assert_eq!(guarded.prepay(&ask).await, Err(Trouble::Failed { why }));
+        }
+        let wait = Duration::from_secs(5);
+        assert_eq!(guarded.look(), Err(wait));
+        assert_eq!(guarded.prepay(&ask).await, Err(Trouble::Resting { wait }));
+        assert_eq!(moody.calls.load(Ordering::Relaxed), 5, "it was not asked");
+        tokio::time::sleep(wait).await;
+        assert!(guarded.prepay(&ask).await.is_err(), "the one that may go");
+        assert_eq!(guarded.look(), Err(wait), "and closed again");
+        tokio::time::sleep(wait).await;
+        assert_eq!(guarded.prepay(&ask).await.map(|s| s.token), Ok("6".into()));
+        assert_eq!(guarded.look(), Ok(()));
+    }
+}

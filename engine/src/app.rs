@@ -1,9 +1,8 @@
 //! The engine put together: stages are built bottom-up and stopped top-down.
 
 use std::future::Future;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +17,13 @@ use crate::config::{AdminToken, Config, Patience, StockConfig};
 use crate::descriptors::{self, Shares};
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
+use crate::domain::sign::{Secret, Secrets};
 use crate::domain::time::{Clock, UnixMs};
 use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
 };
+use crate::own_file;
+use crate::paying;
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::recover;
 use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts, Stored};
@@ -103,6 +105,10 @@ pub async fn run(
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
     };
+    let secrets = match &config.payment.secrets {
+        Some(secrets) => secrets.clone(),
+        None => own_secrets(&config.data_dir)?,
+    };
     let stored = Stored::default();
     let store = open_store(&config, &ledger, &stored).await?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
@@ -111,7 +117,7 @@ pub async fn run(
     let clock = clock();
     let admission = AdmissionMetrics::register(&registry).map_err(text)?;
     let seed = || getrandom::u64().map_err(|e| format!("draw a seed: {e}"));
-    let (owed, _owed_list) = Owed::channel();
+    let (owed, owed_list) = Owed::channel();
     let selling = Selling::recover(SellingParts {
         ledger: ledger.clone(),
         host,
@@ -186,6 +192,18 @@ pub async fn run(
     });
     let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));
 
+    let (stop_paying, paying_stops) = watch::channel(false);
+    let (payments, refunding) = paying::start(
+        &config.payment,
+        secrets,
+        &selling,
+        owed_list,
+        addresses.public,
+        (seed()?, paying_stops),
+        &registry,
+    )
+    .map_err(text)?;
+
     let ready = Arc::new(AtomicBool::new(true));
     let connections = ConnectionMetrics::register(&registry).map_err(text)?;
     let (stop_http, stopping) = watch::channel(false);
@@ -197,6 +215,7 @@ pub async fn run(
         HttpMetrics::register(&registry).map_err(text)?,
         Arc::clone(&ready),
         &config.buyers,
+        payments,
         run_id,
     ));
     let admin = Arc::new(Admin {
@@ -267,6 +286,9 @@ pub async fn run(
     telling.abort();
     // They hold the stream, which is to end here and not somewhere else.
     let _ = tokio::join!(trimming, telling);
+    // What it is in the middle of is asked again at the next start.
+    let _ = stop_paying.send(true);
+    let _ = refunding.await;
     // A desk whose stock does not answer has nothing that it could finish.
     if tokio::time::timeout(GRACE, selling.stop()).await.is_err() {
         tracing::warn!("a stock host does not answer; the next start brings its buckets back");
@@ -392,29 +414,18 @@ async fn open_configured(
 
 /// A token of our own making, for its owner's eyes only, kept over restarts.
 fn own_token(data_dir: &Path) -> Result<AdminToken, String> {
-    let path = data_dir.join("admin-token");
-    let context = |what: &str, e: std::io::Error| format!("{what} {}: {e}", path.display());
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim().len() >= 16 => return Ok(AdminToken::new(text.trim())),
-        Ok(_) => {
-            return Err(format!(
-                "{}: has fewer than 16 characters; delete it to get a new one",
-                path.display()
-            ));
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(context("read", e)),
-    }
-    let mut random = [0_u8; 24];
-    getrandom::fill(&mut random).map_err(|e| format!("draw an admin token: {e}"))?;
-    let token: String = random.iter().map(|b| format!("{b:02x}")).collect();
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| context("create", e))?;
-    writeln!(file, "{token}").map_err(|e| context("write", e))?;
-    tracing::info!(path = %path.display(), "wrote an admin token");
-    Ok(AdminToken::new(token))
+    let read = |text: &str| match text.len() {
+        0..16 => Err("has fewer than 16 characters"),
+        16.. => Ok(AdminToken::new(text)),
+    };
+    let make = |random: [u8; 32]| random[..24].iter().map(|b| format!("{b:02x}")).collect();
+    own_file::read_or_make(&data_dir.join("admin-token"), "an admin token", read, make)
+}
+
+/// Who signs callbacks, where nobody said: whoever may read our data folder.
+fn own_secrets(data_dir: &Path) -> Result<Secrets, String> {
+    let make = |random| Secret::from_key(random).reveal();
+    let path = data_dir.join("payment-secret");
+    let secret = own_file::read_or_make(&path, "a payment secret", Secret::parse, make)?;
+    Ok(Secrets::new(vec![secret]).expect("one is enough"))
 }

@@ -59,6 +59,7 @@ fn the_quick_start_does_what_it_says() {
         "idempotency-replayed: true",
         "LIMIT_EXCEEDED",
         "STOCK_NOT_ENOUGH",
+        "\"orderStatus\":\"PAID\"",
         "\"closedReason\":\"canceled\"",
         "floodgate_stock_units{sale=\"tea\",sku=\"set\",state=\"opened\"} 2",
         "\"userId\":\"bob\"",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::limits::{self, BuyerRules};
 use super::patience::{self, Patience};
+use super::payment::{self, PaymentConfig};
 use super::raw::{self, RawConfig};
 use super::stock::{self, StockConfig};
 use super::store::{self, StoreConfig};
@@ -30,6 +31,7 @@ pub struct Config {
     pub reconcile_every: Duration,
     pub buyers: BuyerRules,
     pub stock: StockConfig,
+    pub payment: PaymentConfig,
     pub sales: Vec<Sale>,
 }
 
@@ -201,6 +203,8 @@ impl Checker<'_> {
                     .map(|given| given.value.clone()),
             )
             .or_else(|(key, problem)| self.fail(key, problem))?,
+            payment: payment::check(&raw.payment)
+                .or_else(|(key, problem)| self.fail(format!("payment.{key}"), problem))?,
             sales,
         })
     }

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::limits::RawRate;
+use super::payment::RawPayment;
 use super::stock::RawStock;
 use super::{ConfigError, shape};
 use crate::domain::sale::RawSale;
@@ -19,6 +20,7 @@ pub struct RawConfig {
     pub store: RawStore,
     pub limits: RawLimits,
     pub stock: RawStock,
+    pub payment: RawPayment,
     pub sales: Vec<RawSale>,
 }
 

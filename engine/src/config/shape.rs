@@ -10,7 +10,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, nearest};
+use super::{ConfigError, mock_allowed, nearest};
 use crate::domain::sale::allowed;
 
 enum Shape {
@@ -110,6 +110,25 @@ const FILE: &[Key] = &[
                     ("connect_ms", Number(50..=10_000)),
                     ("call_ms", Number(50..=10_000)),
                     ("silent_ms", Number(50..=60_000)),
+                ]),
+            ),
+        ]),
+    ),
+    (
+        "payment",
+        Table(&[
+            ("provider", Text),
+            ("channels", Texts),
+            ("secrets_file", Text),
+            (
+                "mock",
+                Table(&[
+                    ("delay_ms", Number(mock_allowed::DELAY_MS)),
+                    ("repeat", Number(mock_allowed::REPEAT)),
+                    ("reorder", Flag),
+                    ("fail", Flag),
+                    ("lie_cent", Number(mock_allowed::LIE_CENT)),
+                    ("refunds_fail", Number(mock_allowed::REFUNDS_FAIL)),
                 ]),
             ),
         ]),
@@ -344,7 +363,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 16);
+        assert_eq!(all.len(), 18);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

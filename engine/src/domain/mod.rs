@@ -5,6 +5,7 @@
 //! only be made by checking.
 
 pub mod allotment;
+pub mod callback;
 pub mod codec;
 pub mod entitlement;
 pub mod ids;
@@ -13,5 +14,6 @@ pub mod money;
 pub mod order;
 pub mod payment;
 pub mod sale;
+pub mod sign;
 pub mod steering;
 pub mod time;

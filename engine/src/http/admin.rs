@@ -131,6 +131,15 @@ impl Admin {
                 body.empty_or_json(call.headers()).await?;
                 self.switch(id, |s| Switches { ended: true, ..s }).await
             }
+            ["admin", "v1", "orders", id] if get => self.order(id),
+            ["admin", "v1", "orders", id, "refund"] if post => self.refund(id, call, body).await,
+            ["admin", "v1", "payments"] if get => self.payments(call).await,
+            ["admin", "v1", "payments", id, "accept"] if post => {
+                self.review(id, true, call, body).await
+            }
+            ["admin", "v1", "payments", id, "reject"] if post => {
+                self.review(id, false, call, body).await
+            }
             ["admin", "v1", "reconcile"] if post => {
                 body.empty_or_json(call.headers()).await?;
                 Ok(self.reconcile().await)
@@ -147,8 +156,12 @@ impl Admin {
             ["admin", "v1", "sales"] => Err(Problem::method_not_allowed("GET, HEAD, POST")),
             ["admin", "v1", "sales", _]
             | ["admin", "v1", "sales", _, "orders"]
+            | ["admin", "v1", "orders", _]
+            | ["admin", "v1", "payments"]
             | ["admin", "v1", "dead-letters"] => Err(Problem::method_not_allowed("GET, HEAD")),
             ["admin", "v1", "sales", _, "pause" | "resume" | "end"]
+            | ["admin", "v1", "orders", _, "refund"]
+            | ["admin", "v1", "payments", _, "accept" | "reject"]
             | ["admin", "v1", "reconcile"]
             | ["admin", "v1", "dead-letters", "replay"]
             | ["admin", "v1", "dead-letters", _, "replay"] => {

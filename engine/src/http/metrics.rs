@@ -29,6 +29,10 @@ routes! {
     OrderGet "order_get",
     OrderCancel "order_cancel",
     MyOrders "my_orders",
+    Prepay "payment_prepay",
+    PaymentStatus "payment_status",
+    PaymentCallback "payment_callback",
+    MockPay "mock_pay",
     Preflight "preflight",
     Other "other",
 }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod admin;
+mod admin_payments;
 mod audit;
 mod auth;
 mod call;
@@ -16,7 +17,9 @@ mod health;
 mod json;
 mod letters;
 mod metrics;
+mod mock_pay;
 mod orders;
+mod payments;
 mod places;
 mod ratelimit;
 mod respond;

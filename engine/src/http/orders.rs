@@ -25,7 +25,7 @@ const PAGE_MAX: usize = 100;
 /// Orders that one call reads to find those with a status.
 const READ_MAX: usize = 500;
 
-fn user(public: &Public, call: &Call) -> Result<UserId, Problem> {
+pub(super) fn user(public: &Public, call: &Call) -> Result<UserId, Problem> {
     auth::user(&public.config.auth, call.peer, call.headers())
 }
 
@@ -230,11 +230,11 @@ pub(super) async fn preview(public: &Public, call: &Call, body: Unread) -> Resul
     Ok(Reply::json(StatusCode::OK, &preview).fixed(CACHE_CONTROL, "no-store"))
 }
 
-fn not_found() -> Problem {
+pub(super) fn not_found() -> Problem {
     Problem::new(Code::NotFound, "you have no order with this id")
 }
 
-fn broken(error: &FactError) -> Problem {
+pub(super) fn broken(error: &FactError) -> Problem {
     Problem::new(Code::Internal, error.to_string())
 }
 

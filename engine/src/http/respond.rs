@@ -66,6 +66,7 @@ codes! {
     OrderStateInvalid "ORDER_STATE_INVALID" LOCKED "The state of the order does not allow this",
     Throttled "FLASH_SALE_THROTTLED" SERVICE_UNAVAILABLE "Too many buyers at once",
     OutcomeUnknown "OUTCOME_UNKNOWN" SERVICE_UNAVAILABLE "The outcome is not known yet; retry with the same key",
+    PaymentUnavailable "PAYMENT_UNAVAILABLE" SERVICE_UNAVAILABLE "Nobody takes payments now",
     NotReady "NOT_READY" SERVICE_UNAVAILABLE "The engine cannot do this now",
     Internal "INTERNAL" INTERNAL_SERVER_ERROR "A fault of ours",
 }

@@ -18,8 +18,9 @@ use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
 use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
-use super::{orders, sales};
+use super::{mock_pay, orders, payments, sales};
 use crate::config::{BuyerRules, HttpConfig};
+use crate::payment::Payments;
 use crate::sale::Selling;
 
 /// A purchase has a few hundred bytes.
@@ -32,6 +33,7 @@ pub struct Public {
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
     pub(super) policies: Policies,
+    pub payments: Arc<Payments>,
     run_id: u32,
 }
 
@@ -48,6 +50,10 @@ enum Place<'a> {
     Order(&'a str),
     Cancel(&'a str),
     Mine,
+    Prepay(&'a str),
+    PaymentStatus(&'a str),
+    Callback,
+    MockPay(&'a str),
 }
 
 impl<'a> Place<'a> {
@@ -61,6 +67,10 @@ impl<'a> Place<'a> {
             ["v1", "orders", id] => Some(Self::Order(id)),
             ["v1", "orders", id, "cancel"] => Some(Self::Cancel(id)),
             ["v1", "me", "orders"] => Some(Self::Mine),
+            ["v1", "payments", "callback"] => Some(Self::Callback),
+            ["v1", "payments", id, "prepay"] => Some(Self::Prepay(id)),
+            ["v1", "payments", id, "status"] => Some(Self::PaymentStatus(id)),
+            ["mock-pay", token] => Some(Self::MockPay(token)),
             [] if call.head.uri.path() == "*" => Some(Self::Server),
             _ => None,
         }
@@ -68,11 +78,16 @@ impl<'a> Place<'a> {
 
     fn allow(self) -> &'static str {
         match self {
-            Self::Server => "GET, HEAD, POST, OPTIONS",
-            Self::Page | Self::Sales | Self::Sale(_) | Self::Order(_) | Self::Mine => {
-                "GET, HEAD, OPTIONS"
+            Self::Server | Self::MockPay(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Page
+            | Self::Sales
+            | Self::Sale(_)
+            | Self::Order(_)
+            | Self::Mine
+            | Self::PaymentStatus(_) => "GET, HEAD, OPTIONS",
+            Self::Orders | Self::Preview | Self::Cancel(_) | Self::Prepay(_) | Self::Callback => {
+                "POST, OPTIONS"
             }
-            Self::Orders | Self::Preview | Self::Cancel(_) => "POST, OPTIONS",
         }
     }
 }
@@ -84,6 +99,7 @@ impl Public {
         metrics: HttpMetrics,
         ready: Arc<AtomicBool>,
         rules: &BuyerRules,
+        payments: Arc<Payments>,
         run_id: u32,
     ) -> Self {
         Self {
@@ -92,6 +108,7 @@ impl Public {
             config,
             metrics,
             ready,
+            payments,
             run_id,
         }
     }
@@ -147,6 +164,20 @@ impl Public {
                 orders::cancel(self, call, body, id).await,
             ),
             Place::Mine if get => (Route::MyOrders, orders::mine(self, call)),
+            Place::Prepay(id) if post => {
+                (Route::Prepay, payments::prepay(self, call, body, id).await)
+            }
+            Place::PaymentStatus(id) if get => {
+                (Route::PaymentStatus, payments::status(self, call, id))
+            }
+            Place::Callback if post => (
+                Route::PaymentCallback,
+                payments::callback(self, call, body).await,
+            ),
+            Place::MockPay(token) if get || post => (
+                Route::MockPay,
+                mock_pay::page(self, call, body, token).await,
+            ),
             Place::Server
             | Place::Page
             | Place::Sales
@@ -155,7 +186,11 @@ impl Public {
             | Place::Preview
             | Place::Order(_)
             | Place::Cancel(_)
-            | Place::Mine => (
+            | Place::Mine
+            | Place::Prepay(_)
+            | Place::PaymentStatus(_)
+            | Place::Callback
+            | Place::MockPay(_) => (
                 Route::Other,
                 Err(Problem::method_not_allowed(place.allow())),
             ),

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::json::Object;
 use super::respond::{Code, Problem};
-use crate::domain::ids::{DeviceId, OrderId, SkuId};
+use crate::domain::ids::{DeviceId, OrderId, SaleId, SkuId};
 use crate::domain::order::{CloseReason, Item, Order, OrderState};
+use crate::domain::payment::{Payment, Raw};
 use crate::domain::sale::{Grant, RawGrant, Sale};
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Units};
@@ -163,6 +164,66 @@ impl<'a> OrderOut<'a> {
                 | OrderState::RefundDue { .. }
                 | OrderState::Refunded { .. } => None,
             },
+        }
+    }
+}
+
+/// A payment as its buyer sees it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentOut<'a> {
+    payment_id: &'a str,
+    channel: &'a str,
+    channel_txn_no: &'a str,
+    status: &'static str,
+    amount_cent: u64,
+    currency: &'a str,
+    #[serde(serialize_with = "shown")]
+    paid_at: UnixMs,
+}
+
+impl<'a> PaymentOut<'a> {
+    pub fn of(payment: &'a Payment) -> Self {
+        Self {
+            payment_id: payment.id.as_str(),
+            channel: payment.channel.as_str(),
+            channel_txn_no: payment.channel_txn_no.as_str(),
+            status: payment.state.name(),
+            amount_cent: payment.amount.0,
+            currency: payment.currency.as_str(),
+            paid_at: payment.paid_at,
+        }
+    }
+}
+
+/// What an audit sees of a payment: all of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditPaymentOut<'a> {
+    #[serde(flatten)]
+    payment: PaymentOut<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sale_id: Option<&'a str>,
+    #[serde(serialize_with = "shown")]
+    received_at: UnixMs,
+    note: &'a str,
+    refund_no: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+}
+
+impl<'a> AuditPaymentOut<'a> {
+    pub fn of(payment: &'a Payment, sale: Option<&'a SaleId>) -> Self {
+        Self {
+            payment: PaymentOut::of(payment),
+            order_id: payment.order.map(|id| id.to_string()),
+            sale_id: sale.map(SaleId::as_str),
+            received_at: payment.received_at,
+            note: &payment.note,
+            refund_no: &payment.refund_no,
+            raw: payment.raw.as_ref().map(Raw::as_str),
         }
     }
 }

@@ -110,6 +110,7 @@ impl SaleMetrics {
             (&reserve_errors, &["changed", "guard", "ledger"][..]),
             (&rebuilds, &["changed", "guard", "settle"]),
             (&shed, &Shed::REASONS),
+            (&grants, &["granted", "repaired", "revoked"]),
         ] {
             for label in labels {
                 counters.with_label_values(&[label]).inc_by(0);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::domain::payment::Payment;
 
@@ -45,9 +46,13 @@ impl Owed {
         (Self { tell, missed }, list)
     }
 
-    pub(super) fn tell(&self, payment: Payment) {
-        if self.tell.try_send(payment).is_err() {
+    pub fn tell(&self, payment: Payment) {
+        if let Err(full) = self.tell.try_send(payment) {
             self.missed.store(true, Ordering::Release);
+            // The list may have been emptied in between, before anybody could see that
+            // something was missed: then this wakes it. If it is still full, it wakes.
+            let (TrySendError::Full(payment) | TrySendError::Closed(payment)) = full;
+            let _ = self.tell.try_send(payment);
         }
     }
 }

@@ -231,10 +231,16 @@ impl Selling {
     /// Every payment whose money must go back.
     pub fn payments_owed(&self) -> Result<Vec<Payment>, FactError> {
         let mut owed = Vec::new();
-        for found in self.tools.ledger.entities(None, Some(facts::PAYMENT), true) {
-            let payment = facts::payment_of(&found?)?;
-            if payment.state == PaymentState::RefundDue {
-                owed.push(payment);
+        let sales = self.sales();
+        // Group by group: a walk over everything would read every order there is.
+        let groups = sales.keys().map(SaleId::as_bytes);
+        for group in std::iter::once(facts::NO_SALE).chain(groups) {
+            let ledger = &self.tools.ledger;
+            for found in ledger.entities(Some(group), Some(facts::PAYMENT), true) {
+                let payment = facts::payment_of(&found?)?;
+                if payment.state == PaymentState::RefundDue {
+                    owed.push(payment);
+                }
             }
         }
         Ok(owed)

@@ -14,14 +14,16 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
 use crate::admission::{AdmissionMetrics, Limits};
-use crate::config::{AdminToken, Config, Patience, StockConfig};
+use crate::config::{AdminToken, Config, Patience, StockConfig, TokenKey, TokenKeys};
 use crate::descriptors::{self, Shares};
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
 use crate::domain::time::{Clock, UnixMs};
+use crate::grant::{GrantMetrics, GrantParts, Grants};
 use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
 };
+use crate::own_file;
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::recover;
 use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts, Stored};
@@ -102,6 +104,10 @@ pub async fn run(
     let token = match &config.http.admin_token {
         Some(token) => token.clone(),
         None => own_token(&config.data_dir)?,
+    };
+    let token_keys = match &config.grant.keys {
+        Some(keys) => keys.clone(),
+        None => own_grant_key(&config.data_dir)?,
     };
     let stored = Stored::default();
     let store = open_store(&config, &ledger, &stored).await?;
@@ -191,8 +197,19 @@ pub async fn run(
     let (stop_http, stopping) = watch::channel(false);
     let (stop_admin, stopping_admin) = watch::channel(false);
     let run_id = u32::try_from(ledger.incarnation() & 0xFFFF_FFFF).unwrap_or(0);
+    let grants = Arc::new(Grants::new(GrantParts {
+        config: config.grant.clone(),
+        keys: token_keys,
+        ledger: ledger.clone(),
+        clock: Arc::clone(selling.clock()),
+        revoked: Arc::clone(selling.revoked()),
+        metrics: GrantMetrics::register(&registry).map_err(text)?,
+        run: seed()?,
+        seed: seed()?,
+    }));
     let public = Arc::new(Public::new(
         Arc::clone(&selling),
+        grants,
         config.http.clone(),
         HttpMetrics::register(&registry).map_err(text)?,
         Arc::clone(&ready),
@@ -417,4 +434,16 @@ fn own_token(data_dir: &Path) -> Result<AdminToken, String> {
     writeln!(file, "{token}").map_err(|e| context("write", e))?;
     tracing::info!(path = %path.display(), "wrote an admin token");
     Ok(AdminToken::new(token))
+}
+
+/// What tokens are signed with, where nobody said: kept over restarts, so that players
+/// play on.
+fn own_grant_key(data_dir: &Path) -> Result<TokenKeys, String> {
+    let make = |random| TokenKey::new(random).reveal();
+    let path = data_dir.join("grant-key");
+    let newest = own_file::read_or_make(&path, "a key for tokens", TokenKey::parse, make)?;
+    Ok(TokenKeys {
+        newest,
+        others: Vec::new(),
+    })
 }

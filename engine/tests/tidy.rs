@@ -18,13 +18,14 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 /// Each room and what it may import from its own crate.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("domain", &["domain"]),
     ("config", &["config", "domain"]),
     ("stock", &["stock", "config", "domain", "workers"]),
     ("stream", &["stream", "config", "domain"]),
     ("admission", &["admission", "config", "domain"]),
     ("sale", &["sale", "admission", "stock", "config", "domain"]),
+    ("grant", &["grant", "sale", "config", "domain"]),
     (
         "reconcile",
         &[
@@ -42,6 +43,7 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
         &[
             "http",
             "reconcile",
+            "grant",
             "sale",
             "admission",
             "stream",

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::grant::{self, GrantConfig};
 use super::limits::{self, BuyerRules};
 use super::patience::{self, Patience};
 use super::raw::{self, RawConfig};
@@ -30,6 +31,7 @@ pub struct Config {
     pub reconcile_every: Duration,
     pub buyers: BuyerRules,
     pub stock: StockConfig,
+    pub grant: GrantConfig,
     pub sales: Vec<Sale>,
 }
 
@@ -201,6 +203,8 @@ impl Checker<'_> {
                     .map(|given| given.value.clone()),
             )
             .or_else(|(key, problem)| self.fail(key, problem))?,
+            grant: grant::check(&raw.grant)
+                .or_else(|(key, problem)| self.fail(format!("grant.{key}"), problem))?,
             sales,
         })
     }

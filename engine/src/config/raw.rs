@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use super::grant::RawGrant;
 use super::limits::RawRate;
 use super::stock::RawStock;
 use super::{ConfigError, shape};
@@ -19,6 +20,7 @@ pub struct RawConfig {
     pub store: RawStore,
     pub limits: RawLimits,
     pub stock: RawStock,
+    pub grant: RawGrant,
     pub sales: Vec<RawSale>,
 }
 

@@ -29,6 +29,13 @@ routes! {
     OrderGet "order_get",
     OrderCancel "order_cancel",
     MyOrders "my_orders",
+    MyEntitlements "my_entitlements",
+    License "license",
+    PlayAuth "play_auth",
+    PlayCheck "play_check",
+    PlayHeartbeat "play_heartbeat",
+    DownloadToken "download_token",
+    DownloadCheck "download_check",
     Preflight "preflight",
     Other "other",
 }

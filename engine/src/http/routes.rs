@@ -18,8 +18,9 @@ use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
 use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
-use super::{orders, sales};
+use super::{entitlements, orders, sales};
 use crate::config::{BuyerRules, HttpConfig};
+use crate::grant::{Grants, Kind};
 use crate::sale::Selling;
 
 /// A purchase has a few hundred bytes.
@@ -28,6 +29,7 @@ const BODY_BYTES_MAX: usize = 8 * 1024;
 /// What the public listener needs.
 pub struct Public {
     pub selling: Arc<Selling>,
+    pub grants: Arc<Grants>,
     pub config: HttpConfig,
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
@@ -48,6 +50,13 @@ enum Place<'a> {
     Order(&'a str),
     Cancel(&'a str),
     Mine,
+    Entitlements,
+    Licenses,
+    PlayAuth(&'a str),
+    PlayCheck,
+    Heartbeat,
+    DownloadToken(&'a str),
+    DownloadCheck,
 }
 
 impl<'a> Place<'a> {
@@ -61,6 +70,13 @@ impl<'a> Place<'a> {
             ["v1", "orders", id] => Some(Self::Order(id)),
             ["v1", "orders", id, "cancel"] => Some(Self::Cancel(id)),
             ["v1", "me", "orders"] => Some(Self::Mine),
+            ["v1", "me", "entitlements"] => Some(Self::Entitlements),
+            ["v1", "licenses"] => Some(Self::Licenses),
+            ["v1", "play", "auth", work] => Some(Self::PlayAuth(work)),
+            ["v1", "play", "check"] => Some(Self::PlayCheck),
+            ["v1", "play", "heartbeat"] => Some(Self::Heartbeat),
+            ["v1", "download-tokens", work] => Some(Self::DownloadToken(work)),
+            ["v1", "download", "check"] => Some(Self::DownloadCheck),
             [] if call.head.uri.path() == "*" => Some(Self::Server),
             _ => None,
         }
@@ -69,10 +85,19 @@ impl<'a> Place<'a> {
     fn allow(self) -> &'static str {
         match self {
             Self::Server => "GET, HEAD, POST, OPTIONS",
-            Self::Page | Self::Sales | Self::Sale(_) | Self::Order(_) | Self::Mine => {
-                "GET, HEAD, OPTIONS"
+            Self::Page
+            | Self::Sales
+            | Self::Sale(_)
+            | Self::Order(_)
+            | Self::Mine
+            | Self::Entitlements
+            | Self::PlayAuth(_)
+            | Self::PlayCheck
+            | Self::DownloadToken(_)
+            | Self::DownloadCheck => "GET, HEAD, OPTIONS",
+            Self::Orders | Self::Preview | Self::Cancel(_) | Self::Licenses | Self::Heartbeat => {
+                "POST, OPTIONS"
             }
-            Self::Orders | Self::Preview | Self::Cancel(_) => "POST, OPTIONS",
         }
     }
 }
@@ -80,6 +105,7 @@ impl<'a> Place<'a> {
 impl Public {
     pub fn new(
         selling: Arc<Selling>,
+        grants: Arc<Grants>,
         config: HttpConfig,
         metrics: HttpMetrics,
         ready: Arc<AtomicBool>,
@@ -89,6 +115,7 @@ impl Public {
         Self {
             policies: Policies::new(rules),
             selling,
+            grants,
             config,
             metrics,
             ready,
@@ -147,6 +174,28 @@ impl Public {
                 orders::cancel(self, call, body, id).await,
             ),
             Place::Mine if get => (Route::MyOrders, orders::mine(self, call)),
+            Place::Entitlements if get => (Route::MyEntitlements, entitlements::mine(self, call)),
+            Place::Licenses if post => (
+                Route::License,
+                entitlements::license(self, call, body).await,
+            ),
+            Place::PlayAuth(work) if get => (Route::PlayAuth, entitlements::play(self, call, work)),
+            Place::PlayCheck if get => (
+                Route::PlayCheck,
+                entitlements::check(self, call, Kind::Play),
+            ),
+            Place::Heartbeat if post => (
+                Route::PlayHeartbeat,
+                entitlements::heartbeat(self, call, body).await,
+            ),
+            Place::DownloadToken(work) if get => (
+                Route::DownloadToken,
+                entitlements::download(self, call, work),
+            ),
+            Place::DownloadCheck if get => (
+                Route::DownloadCheck,
+                entitlements::check(self, call, Kind::Download),
+            ),
             Place::Server
             | Place::Page
             | Place::Sales
@@ -155,7 +204,14 @@ impl Public {
             | Place::Preview
             | Place::Order(_)
             | Place::Cancel(_)
-            | Place::Mine => (
+            | Place::Mine
+            | Place::Entitlements
+            | Place::Licenses
+            | Place::PlayAuth(_)
+            | Place::PlayCheck
+            | Place::Heartbeat
+            | Place::DownloadToken(_)
+            | Place::DownloadCheck => (
                 Route::Other,
                 Err(Problem::method_not_allowed(place.allow())),
             ),
@@ -167,7 +223,7 @@ impl Public {
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
             (
                 ACCESS_CONTROL_ALLOW_HEADERS,
-                "content-type, idempotency-key, x-user-id, x-request-id, authorization",
+                "content-type, idempotency-key, x-user-id, x-request-id, authorization, x-device-id",
             ),
             (
                 ACCESS_CONTROL_EXPOSE_HEADERS,

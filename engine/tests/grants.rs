@@ -317,7 +317,7 @@ fn what_was_paid_for_plays_and_downloads_on_its_device() {
         by_header(&[("x-play-token", token), ("x-device-id", "pad")]),
         403
     );
-    assert_eq!(by_header(&[("x-play-token", token)]), 400);
+    assert_eq!(by_header(&[("x-play-token", token)]), 403);
     assert_eq!(by_header(&[("x-device-id", "tv")]), 401);
     let twice = [
         ("x-play-token", token),

@@ -329,10 +329,10 @@ pub(super) fn check(public: &Public, call: &Call, kind: Kind) -> Result<Reply, P
             "neither ?token= nor its header is there",
         )
     })?;
+    // Whoever names no device has another one than the token is for.
     let device = match query("device") {
         Some(device) => device.as_bytes(),
-        None => single(call, &DEVICE)?
-            .ok_or_else(|| field("device", "neither ?device= nor X-Device-Id is there"))?,
+        None => single(call, &DEVICE)?.unwrap_or_default(),
     };
     let work = query("work")
         .ok_or_else(|| field("work", "is missing; it is the work that is asked for"))?;

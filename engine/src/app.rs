@@ -13,12 +13,13 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
 use crate::admission::{AdmissionMetrics, Limits};
-use crate::config::{AdminToken, Config, Patience, StockConfig};
+use crate::config::{AdminToken, Config, Patience, StockConfig, TokenKey, TokenKeys};
 use crate::descriptors::{self, Shares};
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
 use crate::domain::sign::{Secret, Secrets};
 use crate::domain::time::{Clock, UnixMs};
+use crate::grant::{GrantMetrics, GrantParts, Grants};
 use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
 };
@@ -108,6 +109,10 @@ pub async fn run(
     let secrets = match &config.payment.secrets {
         Some(secrets) => secrets.clone(),
         None => own_secrets(&config.data_dir)?,
+    };
+    let token_keys = match &config.grant.keys {
+        Some(keys) => keys.clone(),
+        None => own_grant_key(&config.data_dir)?,
     };
     let stored = Stored::default();
     let store = open_store(&config, &ledger, &stored).await?;
@@ -209,8 +214,19 @@ pub async fn run(
     let (stop_http, stopping) = watch::channel(false);
     let (stop_admin, stopping_admin) = watch::channel(false);
     let run_id = u32::try_from(ledger.incarnation() & 0xFFFF_FFFF).unwrap_or(0);
+    let grants = Arc::new(Grants::new(GrantParts {
+        config: config.grant.clone(),
+        keys: token_keys,
+        ledger: ledger.clone(),
+        clock: Arc::clone(selling.clock()),
+        revoked: Arc::clone(selling.revoked()),
+        metrics: GrantMetrics::register(&registry).map_err(text)?,
+        run: seed()?,
+        seed: seed()?,
+    }));
     let public = Arc::new(Public::new(
         Arc::clone(&selling),
+        grants,
         config.http.clone(),
         HttpMetrics::register(&registry).map_err(text)?,
         Arc::clone(&ready),
@@ -428,4 +444,16 @@ fn own_secrets(data_dir: &Path) -> Result<Secrets, String> {
     let path = data_dir.join("payment-secret");
     let secret = own_file::read_or_make(&path, "a payment secret", Secret::parse, make)?;
     Ok(Secrets::new(vec![secret]).expect("one is enough"))
+}
+
+/// What tokens are signed with, where nobody said: kept over restarts, so that players
+/// play on.
+fn own_grant_key(data_dir: &Path) -> Result<TokenKeys, String> {
+    let make = |random| TokenKey::new(random).reveal();
+    let path = data_dir.join("grant-key");
+    let newest = own_file::read_or_make(&path, "a key for tokens", TokenKey::parse, make)?;
+    Ok(TokenKeys {
+        newest,
+        others: Vec::new(),
+    })
 }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod descriptors;
 pub mod disk;
 pub mod domain;
+pub mod grant;
 pub mod http;
 pub mod ledger_cli;
 pub mod own_file;

@@ -2,19 +2,31 @@
 
 mod common;
 
-use common::{Engine, open_sale};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use floodgate_engine::config::{TokenKey, TokenKeys};
+use floodgate_engine::domain::codec;
+use floodgate_engine::domain::entitlement::{Entitlement, id_of};
+use floodgate_engine::domain::ids::{DeviceId, OrderId, SkuId, UserId, WorkId};
+use floodgate_engine::domain::time::UnixMs;
+use floodgate_engine::grant::token::{Claims, Keys, Kind};
+use floodgate_ledger::{Draft, Group, Kind as RecordKind, Ledger, LedgerConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use common::{Answer, Engine, call, open_sale};
 
 const DEFINITION: &str = r#"{"id":"films","name":"Films","startsAt":"2020-01-01T00:00:00Z",
     "endsAt":"2099-01-01T00:00:00Z","unitsPerUser":9,"skus":[
     {"id":"book","name":"Book","priceCent":100,"currency":"EUR","units":9},
     {"id":"film","name":"Film","priceCent":100,"currency":"EUR","units":9,"grant":GRANT}]}"#;
 
-fn engine() -> (tempfile::TempDir, Engine) {
+fn engine() -> (TempDir, Engine) {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::start(&folder, &open_sale("tea", 1, 1, ""));
     (folder, engine)
 }
-
 #[test]
 fn a_sale_says_what_its_skus_grant() {
     let (_folder, engine) = engine();
@@ -64,4 +76,523 @@ fn a_sale_says_what_its_skus_grant() {
     assert!(shown["skus"][0].get("grant").is_none(), "{shown}");
     let whole: serde_json::Value = serde_json::from_str(whole).expect("JSON");
     assert_eq!(shown["skus"][1]["grant"], whole);
+}
+
+/// An engine with a film that ana paid for.
+struct Shop {
+    engine: Engine,
+    folder: TempDir,
+    order: String,
+}
+
+const GRANT: &str = r#"{ workId = "w1", validDays = 30, devicesMax = 5, whenFull = "refuse" }"#;
+
+fn films(grant: &str) -> String {
+    format!(
+        r#"
+[auth]
+mode = "demo"
+[grant]
+play_url = "https://cdn.example/{{workId}}/main.m3u8"
+[[sales]]
+id = "films"
+name = "Films"
+startsAt = "2020-01-01T00:00:00Z"
+endsAt = "2099-01-01T00:00:00Z"
+unitsPerUser = 9
+skus = [{{ id = "film", name = "Film", priceCent = 100, currency = "EUR", units = 9, grant = {grant} }}]
+"#
+    )
+}
+
+const FILM: &str = r#"{"saleId":"films","items":[{"skuId":"film","quantity":1}]}"#;
+
+impl Shop {
+    /// `devices` have licences.
+    fn open(grant: &str, devices: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = Engine::start(&folder, &films(grant));
+        let won = engine.buy("ana", "k", FILM);
+        assert_eq!(won.status, 201, "{won:?}");
+        let order = won.json["orderId"].as_str().expect("an id").to_owned();
+        let data = engine.data.clone();
+        assert!(engine.stop());
+        grant_by_hand(&data, &order, devices);
+        let engine = Engine::start(&folder, &films(grant));
+        Self {
+            engine,
+            folder,
+            order,
+        }
+    }
+
+    fn on(&self, user: &str, device: &str, path: &str) -> Answer {
+        let headers = [("x-user-id", user), ("x-device-id", device)];
+        call(&self.engine.public, "GET", path, &headers, "")
+    }
+
+    fn play_token(&self) -> String {
+        let answer = self.on("ana", "tv", "/v1/play/auth/w1");
+        let token = answer.json["playToken"].as_str();
+        token.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    }
+
+    /// What a CDN asks, and hears.
+    fn check(&self, token: &str, device: &str, work: &str) -> (u16, String) {
+        let path = format!("/v1/play/check?token={token}&device={device}&work={work}");
+        let answer = call(&self.engine.public, "GET", &path, &[], "");
+        (answer.status, answer.code().1.to_owned())
+    }
+
+    fn beat(&self, body: &Value) -> Answer {
+        let json = [("content-type", "application/json")];
+        let path = "/v1/play/heartbeat";
+        call(&self.engine.public, "POST", path, &json, &body.to_string())
+    }
+
+    /// Signed as the engine signs, whatever it says.
+    fn signed(&self, kind: Kind, device: &str, expires_at: UnixMs) -> String {
+        let key = std::fs::read_to_string(self.engine.data.join("grant-key")).expect("its key");
+        let keys = Keys::new(&TokenKeys {
+            newest: TokenKey::parse(key.trim()).expect("a key"),
+            others: Vec::new(),
+        });
+        let order = OrderId::parse(&self.order).expect("an order id");
+        let sku = SkuId::parse("film").expect("valid");
+        keys.sign(&Claims {
+            kind,
+            entitlement: &id_of(&order, &sku),
+            user: &UserId::parse("ana").expect("valid"),
+            device: &DeviceId::parse(device).expect("valid"),
+            work: &WorkId::parse("w1").expect("valid"),
+            expires_at,
+            run: 0,
+        })
+    }
+}
+
+fn now() -> UnixMs {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    UnixMs(u64::try_from(since.as_millis()).expect("before 9999"))
+}
+
+/// What the desk writes when money came, written while the engine is away.
+fn grant_by_hand(data: &std::path::Path, order: &str, devices: &[&str]) {
+    let ledger = Ledger::open(LedgerConfig::new(data.join("ledger"))).expect("the ledger opens");
+    let id = OrderId::parse(order).expect("an order id");
+    let found = ledger.entity(b"films", RecordKind(1), id.as_bytes());
+    let found = found.expect("reads").expect("the order");
+    let order = codec::decode_order(&found.body).expect("an order");
+    let record = ledger.entity(b"films", RecordKind(2), b"films");
+    let sale = codec::decode_sale(&record.expect("reads").expect("the sale").body).expect("a sale");
+    let grant = sale.definition.skus[0].grant.as_ref().expect("a grant");
+    let mut granted = Entitlement::granted(&order, &order.items[0], grant, now());
+    granted.devices = devices
+        .iter()
+        .map(|d| (DeviceId::parse(d).expect("valid"), now()))
+        .collect();
+    let group = Group::one(Draft {
+        kind: RecordKind(6),
+        group: Bytes::from_static(b"films"),
+        id: Bytes::copy_from_slice(granted.id.as_bytes()),
+        version: 1,
+        live: true,
+        owner: Some(Bytes::copy_from_slice(granted.user.as_bytes())),
+        uniques: Vec::new(),
+        at_ms: now().0,
+        body: codec::encode_entitlement(&granted).into(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let receipt = ledger.append(group).await.expect("handed over");
+        receipt.await.expect("durable");
+    });
+    ledger.close();
+}
+
+#[test]
+fn who_paid_for_nothing_plays_nothing() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let auth = shop.on("bob", "tv", "/v1/play/auth/w1");
+    assert_eq!(auth.status, 200, "{auth:?}");
+    assert_eq!(
+        auth.json,
+        json!({"allowed": false, "reason": "NO_ENTITLEMENT"})
+    );
+    assert_eq!(auth.header("cache-control"), Some("no-store"));
+    let other = shop.on("ana", "pad", "/v1/play/auth/w1");
+    assert_eq!(other.json["reason"], "DEVICE_NOT_LICENSED");
+    for (user, device) in [("bob", "tv"), ("ana", "pad")] {
+        let answer = shop.on(user, device, "/v1/download-tokens/w1");
+        assert_eq!(answer.code(), (403, "FORBIDDEN"), "{answer:?}");
+    }
+    let mine = shop.engine.get("bob", "/v1/me/entitlements");
+    assert_eq!((mine.status, mine.json), (200, json!({"entitlements": []})));
+    for path in ["/v1/play/auth/w1", "/v1/download-tokens/w1"] {
+        let nameless = shop.engine.get("ana", path);
+        assert_eq!(nameless.code(), (400, "INVALID_FIELD"), "{nameless:?}");
+        let detail = nameless.json["detail"].as_str().expect("a detail");
+        assert!(detail.contains("X-Device-Id"), "{detail}");
+        for bad in ["", "a b", "a/b", &"x".repeat(65)] {
+            let answer = shop.on("ana", bad, path);
+            assert_eq!(answer.code(), (400, "INVALID_FIELD"), "{bad:?} {answer:?}");
+        }
+        let unknown = call(
+            &shop.engine.public,
+            "GET",
+            path,
+            &[("x-device-id", "tv")],
+            "",
+        );
+        assert_eq!(unknown.code(), (401, "UNAUTHENTICATED"), "{unknown:?}");
+        let headers = [
+            ("x-user-id", "ana"),
+            ("x-device-id", "tv"),
+            ("x-device-id", "pad"),
+        ];
+        let twice = call(&shop.engine.public, "GET", path, &headers, "");
+        assert_eq!(twice.code(), (400, "INVALID_FIELD"), "{twice:?}");
+    }
+    let odd = shop.on("ana", "tv", "/v1/play/auth/a%20b");
+    assert_eq!(odd.code(), (400, "INVALID_FIELD"), "{odd:?}");
+}
+
+#[test]
+fn what_was_paid_for_plays_and_downloads_on_its_device() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let mine = shop.engine.get("ana", "/v1/me/entitlements").json;
+    let one = &mine["entitlements"][0];
+    for (field, value) in [
+        ("orderId", json!(shop.order)),
+        ("saleId", json!("films")),
+        ("skuId", json!("film")),
+        ("workId", json!("w1")),
+        ("status", json!("ACTIVE")),
+        ("devicesMax", json!(5)),
+    ] {
+        assert_eq!(one[field], value, "{mine}");
+    }
+    assert_eq!(one["devices"][0]["deviceId"], "tv");
+    let time = |value: &Value| {
+        let text = value.as_str().expect("a time");
+        UnixMs::parse_rfc3339(text).expect("RFC 3339")
+    };
+    let days = time(&one["validUntil"]).since(time(&one["grantedAt"]));
+    assert_eq!(days, Duration::from_secs(30 * 86_400));
+
+    let auth = shop.on("ana", "tv", "/v1/play/auth/w1").json;
+    assert_eq!(
+        (&auth["allowed"], &auth["reason"]),
+        (&json!(true), &json!("OK"))
+    );
+    let token = auth["playToken"].as_str().expect("a token");
+    assert_eq!(
+        auth["playUrl"],
+        format!("https://cdn.example/w1/main.m3u8?token={token}")
+    );
+    assert!(time(&auth["expireAt"]).since(now()) <= Duration::from_secs(180));
+
+    assert_eq!(shop.check(token, "tv", "w1"), (204, String::new()));
+    assert_eq!(shop.check(token, "pad", "w1"), (403, "FORBIDDEN".into()));
+    assert_eq!(shop.check(token, "tv", "w2"), (403, "FORBIDDEN".into()));
+    let by_header = |headers: &[(&str, &str)]| {
+        call(
+            &shop.engine.public,
+            "GET",
+            "/v1/play/check?work=w1",
+            headers,
+            "",
+        )
+        .status
+    };
+    assert_eq!(
+        by_header(&[("x-play-token", token), ("x-device-id", "tv")]),
+        204
+    );
+    assert_eq!(
+        by_header(&[("x-play-token", token), ("x-device-id", "pad")]),
+        403
+    );
+    assert_eq!(by_header(&[("x-play-token", token)]), 403);
+    assert_eq!(by_header(&[("x-device-id", "tv")]), 401);
+    let twice = [
+        ("x-play-token", token),
+        ("x-play-token", token),
+        ("x-device-id", "tv"),
+    ];
+    assert_eq!(by_header(&twice), 400);
+
+    let got = shop.on("ana", "tv", "/v1/download-tokens/w1").json;
+    let download = got["downloadToken"].as_str().expect("a token");
+    assert_eq!(got["downloadUrl"], format!("/download/w1?token={download}"));
+    assert!(time(&got["expireAt"]).since(now()) <= Duration::from_secs(60));
+    assert_eq!(shop.check(download, "tv", "w1").0, 401, "it plays nothing");
+    let fetch = |token: &str| {
+        let path = format!("/v1/download/check?token={token}&device=tv&work=w1");
+        call(&shop.engine.public, "GET", &path, &[], "").status
+    };
+    assert_eq!((fetch(download), fetch(token)), (204, 401));
+}
+
+#[test]
+fn a_token_that_was_tampered_with_opens_nothing() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let token = shop.play_token();
+    for at in [0, 1, 30, token.len() - 1] {
+        let mut letters: Vec<char> = token.chars().collect();
+        letters[at] = if letters[at] == 'A' { 'B' } else { 'A' };
+        let other: String = letters.into_iter().collect();
+        assert_eq!(shop.check(&other, "tv", "w1").0, 401, "{at}");
+    }
+    for other in [
+        "",
+        "x",
+        "%41",
+        &token[1..],
+        &format!("{token}="),
+        &"A".repeat(6_000),
+    ] {
+        assert_eq!(shop.check(other, "tv", "w1").0, 401, "{other}");
+    }
+    // As long as no head may be.
+    let long = "A".repeat(600_000);
+    let headers = [("x-play-token", long.as_str()), ("x-device-id", "tv")];
+    let path = "/v1/play/check?work=w1";
+    let status = call(&shop.engine.public, "GET", path, &headers, "").status;
+    assert!([400, 431].contains(&status), "{status}");
+    assert_eq!(
+        shop.check(&token, "tv", "w1").0,
+        204,
+        "and the engine goes on"
+    );
+    let post = call(
+        &shop.engine.public,
+        "POST",
+        "/v1/play/check?work=w1",
+        &[],
+        "",
+    );
+    assert_eq!(post.code(), (405, "METHOD_NOT_ALLOWED"), "{post:?}");
+}
+
+/// Example 6 of the requirements: expired token → 401, client refreshes.
+#[test]
+fn example_06_an_expired_token_is_refused_and_a_fresh_one_plays() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let expired = shop.signed(Kind::Play, "tv", UnixMs(now().0 - 1));
+    assert_eq!(
+        shop.check(&expired, "tv", "w1"),
+        (401, "UNAUTHENTICATED".into())
+    );
+    let body = json!({"playToken": expired, "sessionId": "s", "sequence": 1});
+    assert_eq!(shop.beat(&body).code(), (401, "UNAUTHENTICATED"));
+    let fresh = shop.play_token();
+    assert_eq!(shop.check(&fresh, "tv", "w1").0, 204);
+    // One that an engine whose clock was ahead made is none either.
+    let early = shop.signed(Kind::Play, "tv", UnixMs(now().0 + 600_000));
+    assert_eq!(shop.check(&early, "tv", "w1").0, 401);
+}
+
+#[test]
+fn players_play_on_over_a_restart() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let token = shop.play_token();
+    let shop = shop.restarted(GRANT);
+    assert_eq!(shop.check(&token, "tv", "w1").0, 204);
+    assert_eq!(shop.check(&token, "pad", "w1").0, 403);
+}
+
+#[test]
+fn heartbeats_count_once_and_say_what_is_wrong() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let token = shop.play_token();
+    let beat = |n: Value| {
+        let body = json!({"playToken": token, "sessionId": "s1", "sequence": n, "positionMs": 5});
+        shop.beat(&body)
+    };
+    let heard = |sequence, duplicate| json!({"sessionId": "s1", "sequence": sequence, "duplicate": duplicate});
+    for (n, sequence, duplicate) in [(0, 0, false), (2, 2, false), (2, 2, true), (1, 2, true)] {
+        let answer = beat(json!(n));
+        assert_eq!(
+            (answer.status, answer.json),
+            (200, heard(sequence, duplicate))
+        );
+    }
+    for (n, code) in [
+        (json!(-1), "INVALID_FIELD"),
+        (json!(9_007_199_254_740_992_u64), "INVALID_FIELD"),
+        (json!("3"), "MALFORMED_BODY"),
+    ] {
+        let answer = beat(n);
+        assert_eq!(answer.code(), (400, code), "{answer:?}");
+    }
+    for (body, status, code) in [
+        (
+            json!({"sessionId": "s", "sequence": 1}),
+            400,
+            "MALFORMED_BODY",
+        ),
+        (
+            json!({"playToken": token, "sessionId": "a b", "sequence": 1}),
+            400,
+            "INVALID_FIELD",
+        ),
+        (
+            json!({"playToken": "x", "sessionId": "s", "sequence": 1}),
+            401,
+            "UNAUTHENTICATED",
+        ),
+        (
+            json!({"playToken": token, "sessionId": "s", "sequence": 1, "positionMs": -1}),
+            400,
+            "INVALID_FIELD",
+        ),
+    ] {
+        let answer = shop.beat(&body);
+        assert_eq!(answer.code(), (status, code), "{answer:?}");
+    }
+}
+
+impl Shop {
+    fn license(&self, user: &str, work: &str, device: &str) -> Answer {
+        let headers = [("x-user-id", user), ("content-type", "application/json")];
+        let body = json!({"workId": work, "deviceId": device}).to_string();
+        call(&self.engine.public, "POST", "/v1/licenses", &headers, &body)
+    }
+
+    fn devices(&self) -> Vec<String> {
+        let mine = self.engine.get("ana", "/v1/me/entitlements").json;
+        let devices = mine["entitlements"][0]["devices"].as_array().cloned();
+        let name = |d: Value| d["deviceId"].as_str().expect("a name").to_owned();
+        devices.expect("a list").into_iter().map(name).collect()
+    }
+
+    fn restarted(self, grant: &str) -> Self {
+        let Self {
+            engine,
+            folder,
+            order,
+        } = self;
+        engine.kill();
+        let engine = Engine::start(&folder, &films(grant));
+        Self {
+            engine,
+            folder,
+            order,
+        }
+    }
+}
+
+const FIVE: [&str; 5] = ["d1", "d2", "d3", "d4", "d5"];
+
+/// Example 5 of the requirements, refused: five devices have a licence, the sixth has not.
+#[test]
+fn example_05_the_sixth_device_is_refused() {
+    let shop = Shop::open(GRANT, &[]);
+    for device in FIVE {
+        let answer = shop.license("ana", "w1", device);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json["deviceId"], device);
+        assert!(answer.json.get("kicked").is_none(), "{answer:?}");
+        assert_eq!(
+            shop.on("ana", device, "/v1/play/auth/w1").json["allowed"],
+            true
+        );
+    }
+    let sixth = shop.license("ana", "w1", "d6");
+    assert_eq!(sixth.code(), (403, "DEVICE_LIMIT"), "{sixth:?}");
+    let auth = shop.on("ana", "d6", "/v1/play/auth/w1").json;
+    assert_eq!(
+        auth,
+        json!({"allowed": false, "reason": "DEVICE_NOT_LICENSED"})
+    );
+    let again = shop.license("ana", "w1", "d3");
+    assert_eq!(again.status, 200, "it has one: {again:?}");
+    assert_eq!(shop.devices(), FIVE);
+    let shop = shop.restarted(GRANT);
+    assert_eq!(shop.devices(), FIVE, "a licence that was told is kept");
+    assert_eq!(
+        shop.license("ana", "w1", "d6").code(),
+        (403, "DEVICE_LIMIT")
+    );
+    let metrics = call(&shop.engine.admin, "GET", "/metrics", &[], "").body;
+    let full = "floodgate_licenses_total{result=\"full\"} 1";
+    assert!(metrics.contains(full), "{full} is missing");
+}
+
+/// Example 5 of the requirements, kicked: the sixth device takes the place of the first.
+#[test]
+fn example_05_the_sixth_device_kicks_the_oldest() {
+    let kick = GRANT.replace("refuse", "kick_oldest");
+    let shop = Shop::open(&kick, &[]);
+    for device in FIVE {
+        assert_eq!(shop.license("ana", "w1", device).status, 200);
+    }
+    let again = shop.license("ana", "w1", "d1");
+    assert!(
+        again.status == 200 && again.json.get("kicked").is_none(),
+        "{again:?}"
+    );
+    let sixth = shop.license("ana", "w1", "d6");
+    assert_eq!(
+        (sixth.status, &sixth.json["kicked"]),
+        (200, &json!("d1")),
+        "{sixth:?}"
+    );
+    assert_eq!(shop.devices(), ["d2", "d3", "d4", "d5", "d6"]);
+    let of_answer = sixth.json["devices"].as_array().expect("a list");
+    assert_eq!(of_answer.len(), 5);
+    let kicked = shop.on("ana", "d1", "/v1/play/auth/w1").json;
+    assert_eq!(kicked["reason"], "DEVICE_NOT_LICENSED");
+    assert_eq!(
+        shop.on("ana", "d6", "/v1/play/auth/w1").json["allowed"],
+        true
+    );
+}
+
+#[test]
+fn a_licence_is_for_who_paid_and_for_a_device_that_has_a_name() {
+    let shop = Shop::open(GRANT, &[]);
+    for (user, work) in [("bob", "w1"), ("ana", "w2")] {
+        let answer = shop.license(user, work, "d1");
+        assert_eq!(answer.code(), (403, "FORBIDDEN"), "{answer:?}");
+    }
+    for (work, device) in [("w1", ""), ("w1", "a b"), ("", "d1"), ("w/1", "d1")] {
+        let answer = shop.license("ana", work, device);
+        assert_eq!(answer.code(), (400, "INVALID_FIELD"), "{answer:?}");
+    }
+    let headers = [("x-user-id", "ana"), ("content-type", "application/json")];
+    for body in [
+        "",
+        "{}",
+        r#"["w1","d1"]"#,
+        r#"{"workId":"w1","deviceId":"d","x":1}"#,
+    ] {
+        let answer = call(&shop.engine.public, "POST", "/v1/licenses", &headers, body);
+        assert_eq!(answer.code(), (400, "MALFORMED_BODY"), "{answer:?}");
+    }
+    assert_eq!(shop.devices(), [""; 0]);
+}
+
+/// Twenty devices at once: as many as allowed get a licence, whoever comes first.
+#[test]
+fn devices_that_ask_at_once_stay_within_the_quota() {
+    let shop = Shop::open(GRANT, &[]);
+    let statuses: Vec<u16> = std::thread::scope(|s| {
+        let asking: Vec<_> = (0..20)
+            .map(|n| {
+                let shop = &shop;
+                s.spawn(move || shop.license("ana", "w1", &format!("d{n}")).status)
+            })
+            .collect();
+        let heard = asking.into_iter().map(|a| a.join().expect("an answer"));
+        heard.collect()
+    });
+    let n = |status| statuses.iter().filter(|s| **s == status).count();
+    assert_eq!((n(200), n(403)), (5, 15), "{statuses:?}");
+    assert_eq!(shop.devices().len(), 5);
 }

@@ -18,13 +18,14 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 /// Each room and what it may import from its own crate.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("domain", &["domain"]),
     ("config", &["config", "domain"]),
     ("stock", &["stock", "config", "domain", "workers"]),
     ("stream", &["stream", "config", "domain"]),
     ("admission", &["admission", "config", "domain"]),
     ("sale", &["sale", "admission", "stock", "config", "domain"]),
+    ("grant", &["grant", "sale", "config", "domain"]),
     (
         "payment",
         &[
@@ -55,6 +56,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
             "http",
             "reconcile",
             "payment",
+            "grant",
             "sale",
             "admission",
             "stream",

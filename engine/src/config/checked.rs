@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::grant::{self, GrantConfig};
 use super::limits::{self, BuyerRules};
 use super::patience::{self, Patience};
 use super::payment::{self, PaymentConfig};
@@ -32,6 +33,7 @@ pub struct Config {
     pub buyers: BuyerRules,
     pub stock: StockConfig,
     pub payment: PaymentConfig,
+    pub grant: GrantConfig,
     pub sales: Vec<Sale>,
 }
 
@@ -205,6 +207,8 @@ impl Checker<'_> {
             .or_else(|(key, problem)| self.fail(key, problem))?,
             payment: payment::check(&raw.payment)
                 .or_else(|(key, problem)| self.fail(format!("payment.{key}"), problem))?,
+            grant: grant::check(&raw.grant)
+                .or_else(|(key, problem)| self.fail(format!("grant.{key}"), problem))?,
             sales,
         })
     }

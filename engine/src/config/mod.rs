@@ -6,6 +6,7 @@
 
 mod checked;
 mod folder;
+mod grant;
 mod limits;
 mod listen;
 mod origin;
@@ -19,6 +20,7 @@ mod stock;
 mod store;
 
 pub use checked::{AuthMode, Config, HttpConfig};
+pub use grant::{GrantConfig, TOKEN_LIFE_MAX, TokenKey, TokenKeys, UrlTemplate};
 pub use limits::{BuyerRules, Names, Rate};
 pub use outside::{Given, Overrides};
 pub use patience::Patience;

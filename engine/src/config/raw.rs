@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use super::grant::RawGrant;
 use super::limits::RawRate;
 use super::payment::RawPayment;
 use super::stock::RawStock;
@@ -21,6 +22,7 @@ pub struct RawConfig {
     pub limits: RawLimits,
     pub stock: RawStock,
     pub payment: RawPayment,
+    pub grant: RawGrant,
     pub sales: Vec<RawSale>,
 }
 

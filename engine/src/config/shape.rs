@@ -10,6 +10,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::grant::allowed as token;
 use super::{ConfigError, mock_allowed, nearest};
 use crate::domain::sale::allowed;
 
@@ -131,6 +132,16 @@ const FILE: &[Key] = &[
                     ("refunds_fail", Number(mock_allowed::REFUNDS_FAIL)),
                 ]),
             ),
+        ]),
+    ),
+    (
+        "grant",
+        Table(&[
+            ("key_file", Text),
+            ("play_seconds", Number(token::PLAY_SECONDS)),
+            ("download_seconds", Number(token::DOWNLOAD_SECONDS)),
+            ("play_url", Text),
+            ("download_url", Text),
         ]),
     ),
     ("sales", Tables(SALE)),
@@ -363,7 +374,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 18);
+        assert_eq!(all.len(), 19);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

@@ -126,6 +126,10 @@ outside_id!(
     /// A work that can be played or downloaded.
     WorkId
 );
+outside_id!(
+    /// One sitting of a player, as the player names it.
+    SessionId
+);
 
 /// One shard of a sale. At most 4,096 (12 bits of the order id).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -33,6 +33,13 @@ routes! {
     PaymentStatus "payment_status",
     PaymentCallback "payment_callback",
     MockPay "mock_pay",
+    MyEntitlements "my_entitlements",
+    License "license",
+    PlayAuth "play_auth",
+    PlayCheck "play_check",
+    PlayHeartbeat "play_heartbeat",
+    DownloadToken "download_token",
+    DownloadCheck "download_check",
     Preflight "preflight",
     Other "other",
 }

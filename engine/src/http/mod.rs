@@ -13,6 +13,7 @@ mod auth;
 mod call;
 mod client;
 mod connection;
+mod entitlements;
 mod health;
 mod json;
 mod letters;

@@ -47,6 +47,7 @@ codes! {
     KeyInvalid "IDEMPOTENCY_KEY_INVALID" BAD_REQUEST "The Idempotency-Key header is not usable",
     Unauthenticated "UNAUTHENTICATED" UNAUTHORIZED "Who is asking is not known",
     Forbidden "FORBIDDEN" FORBIDDEN "Not allowed",
+    DeviceLimit "DEVICE_LIMIT" FORBIDDEN "As many devices as allowed have a licence",
     NotFound "NOT_FOUND" NOT_FOUND "There is no such thing",
     SkuUnknown "SKU_UNKNOWN" NOT_FOUND "The sale has no such SKU",
     MethodNotAllowed "METHOD_NOT_ALLOWED" METHOD_NOT_ALLOWED "This method is not offered here",

@@ -18,8 +18,9 @@ use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
 use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
-use super::{mock_pay, orders, payments, sales};
+use super::{entitlements, mock_pay, orders, payments, sales};
 use crate::config::{BuyerRules, HttpConfig};
+use crate::grant::{Grants, Kind};
 use crate::payment::Payments;
 use crate::sale::Selling;
 
@@ -29,6 +30,7 @@ const BODY_BYTES_MAX: usize = 8 * 1024;
 /// What the public listener needs.
 pub struct Public {
     pub selling: Arc<Selling>,
+    pub grants: Arc<Grants>,
     pub config: HttpConfig,
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
@@ -54,6 +56,13 @@ enum Place<'a> {
     PaymentStatus(&'a str),
     Callback,
     MockPay(&'a str),
+    Entitlements,
+    Licenses,
+    PlayAuth(&'a str),
+    PlayCheck,
+    Heartbeat,
+    DownloadToken(&'a str),
+    DownloadCheck,
 }
 
 impl<'a> Place<'a> {
@@ -71,6 +80,13 @@ impl<'a> Place<'a> {
             ["v1", "payments", id, "prepay"] => Some(Self::Prepay(id)),
             ["v1", "payments", id, "status"] => Some(Self::PaymentStatus(id)),
             ["mock-pay", token] => Some(Self::MockPay(token)),
+            ["v1", "me", "entitlements"] => Some(Self::Entitlements),
+            ["v1", "licenses"] => Some(Self::Licenses),
+            ["v1", "play", "auth", work] => Some(Self::PlayAuth(work)),
+            ["v1", "play", "check"] => Some(Self::PlayCheck),
+            ["v1", "play", "heartbeat"] => Some(Self::Heartbeat),
+            ["v1", "download-tokens", work] => Some(Self::DownloadToken(work)),
+            ["v1", "download", "check"] => Some(Self::DownloadCheck),
             [] if call.head.uri.path() == "*" => Some(Self::Server),
             _ => None,
         }
@@ -84,10 +100,19 @@ impl<'a> Place<'a> {
             | Self::Sale(_)
             | Self::Order(_)
             | Self::Mine
-            | Self::PaymentStatus(_) => "GET, HEAD, OPTIONS",
-            Self::Orders | Self::Preview | Self::Cancel(_) | Self::Prepay(_) | Self::Callback => {
-                "POST, OPTIONS"
-            }
+            | Self::PaymentStatus(_)
+            | Self::Entitlements
+            | Self::PlayAuth(_)
+            | Self::PlayCheck
+            | Self::DownloadToken(_)
+            | Self::DownloadCheck => "GET, HEAD, OPTIONS",
+            Self::Orders
+            | Self::Preview
+            | Self::Cancel(_)
+            | Self::Prepay(_)
+            | Self::Callback
+            | Self::Licenses
+            | Self::Heartbeat => "POST, OPTIONS",
         }
     }
 }
@@ -95,6 +120,7 @@ impl<'a> Place<'a> {
 impl Public {
     pub fn new(
         selling: Arc<Selling>,
+        grants: Arc<Grants>,
         config: HttpConfig,
         metrics: HttpMetrics,
         ready: Arc<AtomicBool>,
@@ -105,6 +131,7 @@ impl Public {
         Self {
             policies: Policies::new(rules),
             selling,
+            grants,
             config,
             metrics,
             ready,
@@ -178,6 +205,28 @@ impl Public {
                 Route::MockPay,
                 mock_pay::page(self, call, body, token).await,
             ),
+            Place::Entitlements if get => (Route::MyEntitlements, entitlements::mine(self, call)),
+            Place::Licenses if post => (
+                Route::License,
+                entitlements::license(self, call, body).await,
+            ),
+            Place::PlayAuth(work) if get => (Route::PlayAuth, entitlements::play(self, call, work)),
+            Place::PlayCheck if get => (
+                Route::PlayCheck,
+                entitlements::check(self, call, Kind::Play),
+            ),
+            Place::Heartbeat if post => (
+                Route::PlayHeartbeat,
+                entitlements::heartbeat(self, call, body).await,
+            ),
+            Place::DownloadToken(work) if get => (
+                Route::DownloadToken,
+                entitlements::download(self, call, work),
+            ),
+            Place::DownloadCheck if get => (
+                Route::DownloadCheck,
+                entitlements::check(self, call, Kind::Download),
+            ),
             Place::Server
             | Place::Page
             | Place::Sales
@@ -190,7 +239,14 @@ impl Public {
             | Place::Prepay(_)
             | Place::PaymentStatus(_)
             | Place::Callback
-            | Place::MockPay(_) => (
+            | Place::MockPay(_)
+            | Place::Entitlements
+            | Place::Licenses
+            | Place::PlayAuth(_)
+            | Place::PlayCheck
+            | Place::Heartbeat
+            | Place::DownloadToken(_)
+            | Place::DownloadCheck => (
                 Route::Other,
                 Err(Problem::method_not_allowed(place.allow())),
             ),
@@ -202,7 +258,7 @@ impl Public {
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
             (
                 ACCESS_CONTROL_ALLOW_HEADERS,
-                "content-type, idempotency-key, x-user-id, x-request-id, authorization",
+                "content-type, idempotency-key, x-user-id, x-request-id, authorization, x-device-id",
             ),
             (
                 ACCESS_CONTROL_EXPOSE_HEADERS,

@@ -124,6 +124,10 @@ impl SaleMetrics {
         registry.register(Box::new(rebuilds.clone()))?;
         registry.register(Box::new(shed.clone()))?;
         registry.register(Box::new(grants.clone()))?;
+        // Shown before the first of each: an alert looks at what grows from 0.
+        for result in ["granted", "repaired", "revoked"] {
+            grants.with_label_values(&[result]);
+        }
         registry.register(Box::new(strays.clone()))?;
         registry.register(Box::new(reserve_errors.clone()))?;
         let outcome = |name: &str| orders.with_label_values(&[name]);

@@ -20,6 +20,7 @@ mod paying;
 mod rebuild;
 mod recovery;
 mod refill;
+mod revoked;
 mod selling;
 mod tail;
 mod teller;
@@ -35,6 +36,7 @@ pub use live::LiveSale;
 pub use metrics::SaleMetrics;
 pub use owed::{Due, Owed, OwedList};
 pub use recovery::RecoveryError;
+pub use revoked::Revoked;
 pub use selling::{
     Bought, Created, OrdersPage, OwnOrders, Purchase, Selling, SellingParts, Switched,
 };

@@ -25,6 +25,7 @@ use super::order_ids::{IdLease, OrderIds};
 use super::owed::Owed;
 use super::rebuild::{self, CHUNK, Kept, ROOM_MAX};
 use super::refill::Refiller;
+use super::revoked::Revoked;
 use super::tail::{Stored, Tails};
 use super::teller::Teller;
 use crate::admission::{Gate, GateLimits};
@@ -109,6 +110,7 @@ pub struct Tools {
     pub takes_over: bool,
     pub stored: Stored,
     pub owed: Owed,
+    pub revoked: Arc<Revoked>,
     /// Told when a task that sells ends other than by being told to.
     pub fallen: watch::Sender<Option<String>>,
 }
@@ -238,6 +240,7 @@ pub async fn open_sale(
                 metrics: tools.metrics.clone(),
                 windows,
                 owed: tools.owed.clone(),
+                revoked: Arc::clone(&tools.revoked),
                 refill: (sale.buckets > 1).then(|| refill.clone()),
             },
             teller,

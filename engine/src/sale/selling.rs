@@ -25,6 +25,7 @@ use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, LEASE_MS};
 use super::owed::Owed;
 use super::recovery::{self, RecoveryError, Tools};
+use super::revoked::Revoked;
 use super::tail::{Stored, Tails};
 use crate::admission::{Asker, Limits, Shed, Standing};
 use crate::domain::allotment::Allotment;
@@ -203,6 +204,7 @@ impl Selling {
             takes_over,
             stored,
             owed,
+            revoked: Arc::default(),
             fallen: fallen.clone(),
         };
         let selling = Arc::new(Self {
@@ -315,6 +317,11 @@ impl Selling {
 
     pub fn ledger(&self) -> &Ledger {
         &self.tools.ledger
+    }
+
+    /// What was revoked since the start; whoever checks tokens looks there.
+    pub fn revoked(&self) -> &Arc<Revoked> {
+        &self.tools.revoked
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

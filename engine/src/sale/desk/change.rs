@@ -201,15 +201,11 @@ impl Desk {
         }
         if let OrderEvent::RefundAsked { .. } = event
             && next.version != order.version
+            && let Err(error) = slate.give_back(&next, "the order is refunded")
         {
-            match slate.give_back(&next, "the order is refunded") {
-                Ok(n) => slate.n_revoked += n as u64,
-                Err(error) => {
-                    tracing::error!(%error, order = %id, "read what belongs to an order");
-                    slate.spoil();
-                    return Changed::Unknown;
-                }
-            }
+            tracing::error!(%error, order = %id, "read what belongs to an order");
+            slate.spoil();
+            return Changed::Unknown;
         }
         Changed::Now(Arc::new(next))
     }
@@ -219,7 +215,7 @@ impl Desk {
         let grants = [
             ("granted", slate.n_granted),
             ("repaired", slate.n_repaired),
-            ("revoked", slate.n_revoked),
+            ("revoked", slate.revoked.len() as u64),
         ];
         let (drafts, moves, owed) = (slate.drafts, slate.moves, slate.owed);
         for order in slate.ungranted {
@@ -241,6 +237,12 @@ impl Desk {
                 Ok(receipt) => receipt.await.map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
+            if committed.is_ok() {
+                // At once, and by the clock as it is now: tokens for these are about.
+                for entitlement in &slate.revoked {
+                    self.parts.revoked.add(entitlement, self.parts.clock.now());
+                }
+            }
             match committed {
                 // Before a hold goes, and its order with it.
                 Ok(committed) if !kept.is_empty() => {

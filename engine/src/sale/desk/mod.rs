@@ -35,6 +35,7 @@ use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
 use super::owed::Owed;
 use super::refill::{Fetched, Wanted};
+use super::revoked::Revoked;
 use super::teller::{Teller, Winner};
 use super::windows::FirstWindow;
 use crate::admission::Admitted;
@@ -106,6 +107,8 @@ pub struct DeskParts {
     pub windows: Vec<(UnixMs, OrderId)>,
     /// Whoever sends money back hears of it here.
     pub owed: Owed,
+    /// Whoever checks tokens looks here.
+    pub revoked: Arc<Revoked>,
     /// None where a sale has one bucket.
     pub refill: Option<mpsc::Sender<Wanted>>,
 }

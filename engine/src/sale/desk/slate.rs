@@ -35,7 +35,8 @@ pub struct Slate {
     pub ungranted: Vec<OrderId>,
     pub n_granted: u64,
     pub n_repaired: u64,
-    pub n_revoked: u64,
+    /// What ends with these changes.
+    pub revoked: Vec<EntitlementId>,
     /// Half of a change stands here and the other half could not be read.
     pub is_spoiled: bool,
 }
@@ -56,7 +57,7 @@ impl Slate {
             ungranted: Vec::new(),
             n_granted: 0,
             n_repaired: 0,
-            n_revoked: 0,
+            revoked: Vec::new(),
             is_spoiled: false,
         }
     }
@@ -200,8 +201,8 @@ impl Slate {
     }
 
     /// What a refund of an order brings with it: its money goes back, and what it
-    /// granted ends. Returns how many entitlements ended.
-    pub fn give_back(&mut self, order: &Order, why: &str) -> Result<usize, FactError> {
+    /// granted ends.
+    pub fn give_back(&mut self, order: &Order, why: &str) -> Result<(), FactError> {
         for payment in self.payments_of(order.id)? {
             if payment.state == PaymentState::Applied
                 && let Ok(Some(due)) = payment.step(PaymentEvent::GiveBack)
@@ -212,7 +213,6 @@ impl Slate {
                 });
             }
         }
-        let mut n_revoked = 0;
         for item in &order.items {
             let id = entitlement::id_of(&order.id, &item.sku);
             let Some((version, known)) = self.entitlement(&id)? else {
@@ -220,10 +220,10 @@ impl Slate {
             };
             if let Some(revoked) = known.revoke(self.now) {
                 self.put_entitlement(version + 1, revoked);
-                n_revoked += 1;
+                self.revoked.push(id);
             }
         }
-        Ok(n_revoked)
+        Ok(())
     }
 
     /// The order is refunded once none of its money is left here.

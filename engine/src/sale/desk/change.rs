@@ -25,6 +25,10 @@ use crate::stock::Row;
 /// A paid order that was not granted at once is looked at again after this.
 const GRANTED_WITHIN: Duration = Duration::from_secs(2);
 
+/// A group this large takes no more wishes: with what the last one adds it still is below
+/// the smallest commit that may be configured (512 records).
+const GROUP_RECORDS: usize = 256;
+
 /// Something that somebody wants to happen to an order.
 #[derive(Debug)]
 pub struct Wish {
@@ -116,6 +120,10 @@ impl Desk {
         let mut slate = self.slate(now);
         let (mut tells, mut late) = (Vec::new(), Vec::new());
         for Wish { order, act } in wishes {
+            if slate.drafts.len() >= GROUP_RECORDS {
+                self.commit(slate, std::mem::take(&mut tells)).await;
+                slate = self.slate(now);
+            }
             match act {
                 Act::Step { event, reply } => {
                     let changed = self.step(&mut slate, order, event);

@@ -23,6 +23,7 @@ mod refill;
 mod selling;
 mod tail;
 mod teller;
+mod unclaimed;
 mod windows;
 
 pub(crate) use adopt::{patient, read_holds};

@@ -3,7 +3,7 @@
 //!
 //! Reads the ledger; writes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -160,16 +160,11 @@ impl Slate {
         if let Some(known) = self.payments.get(id) {
             return Ok(Some(known.clone()));
         }
-        let group = self.sale.id.as_bytes();
-        self.ledger
-            .entity(group, facts::PAYMENT, id.as_bytes())?
-            .as_ref()
-            .map(facts::payment_of)
-            .transpose()
+        facts::load_payment(&self.ledger, self.sale.id.as_bytes(), id)
     }
 
     fn payments_of(&self, order: OrderId) -> Result<Vec<Payment>, FactError> {
-        let mut payments: HashMap<PaymentId, Payment> = facts::payments_of(&self.ledger, order)?
+        let mut payments: BTreeMap<PaymentId, Payment> = facts::payments_of(&self.ledger, order)?
             .into_iter()
             .map(|p| (p.id.clone(), p))
             .collect();

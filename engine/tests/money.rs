@@ -19,7 +19,7 @@ use floodgate_engine::domain::sale::{RawAdmission, Sale, Sku, Switches};
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::sale::{
     Bought, Captured, Changed, Created, Due, LiveSale, Owed, OwedList, Purchase, SaleMetrics,
-    Selling, SellingParts,
+    Selling, SellingParts, Stored,
 };
 use floodgate_engine::stock::StockHost;
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
@@ -84,6 +84,7 @@ fn sale(units: u32, units_per_user: u32, buckets: u16) -> Sale {
             price: Cents(100),
             currency: Currency::parse("EUR").expect("a currency"),
             units,
+            grant: None,
         }],
     }
 }
@@ -145,6 +146,7 @@ impl Shop {
             seed: 1,
             under_way_max: 4_096,
             answer_max: Duration::from_secs(600),
+            stored: Stored::default(),
             owed,
             takes_over: false,
         });
@@ -291,6 +293,7 @@ fn bill(order: &Order, txn: &str) -> Payment {
         received_at: UnixMs(T0),
         note: String::new(),
         refund_no: String::new(),
+        raw: None,
     }
 }
 

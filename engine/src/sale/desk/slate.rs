@@ -150,6 +150,7 @@ impl Slate {
 
     /// The capture of this channel and transaction, whatever it was said to be for.
     pub fn known(&self, payment: &Payment) -> Result<Option<Payment>, FactError> {
+        fail::fail_point!("payment-forgotten", |_| Ok(None));
         match self.payments.get(&payment.id) {
             Some(known) => Ok(Some(known.clone())),
             None => facts::find_payment(&self.ledger, &payment.channel, &payment.channel_txn_no),
@@ -197,6 +198,7 @@ impl Slate {
     /// What a refund of an order brings with it: its money goes back, and what it
     /// granted ends. Returns how many entitlements ended.
     pub fn give_back(&mut self, order: &Order, why: &str) -> Result<usize, FactError> {
+        fail::fail_point!("refund-keeps-money", |_| Ok(0));
         for payment in self.payments_of(order.id)? {
             if payment.state == PaymentState::Applied
                 && let Ok(Some(due)) = payment.step(PaymentEvent::GiveBack)

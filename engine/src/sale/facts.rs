@@ -11,7 +11,7 @@ use super::guard::Units;
 use crate::domain::allotment::{Allotment, Transfer};
 use crate::domain::codec::{self, CodecError};
 use crate::domain::entitlement::Entitlement;
-use crate::domain::ids::{BucketNo, Channel, ChannelTxnNo, OrderId, SaleId};
+use crate::domain::ids::{BucketNo, Channel, ChannelTxnNo, OrderId, PaymentId, SaleId};
 use crate::domain::order::{Item, Order};
 pub use crate::domain::payment::NO_SALE;
 use crate::domain::payment::Payment;
@@ -180,18 +180,37 @@ pub fn find_payment(
         .transpose()
 }
 
-/// Payments that an order may have: more than this nobody makes.
-const PAYMENTS_MAX: usize = 1_000;
+/// A payment by its id, in the group of a sale or in [`NO_SALE`].
+pub fn load_payment(
+    ledger: &Ledger,
+    group: &[u8],
+    id: &PaymentId,
+) -> Result<Option<Payment>, FactError> {
+    ledger
+        .entity(group, PAYMENT, id.as_bytes())?
+        .as_ref()
+        .map(payment_of)
+        .transpose()
+}
+
+/// Payments of an order that are read at a time; nearly always there is one.
+const PAYMENTS_PAGE: usize = 1_000;
 
 pub fn payments_of(ledger: &Ledger, order: OrderId) -> Result<Vec<Payment>, FactError> {
-    let refs = ledger.by_owner(order.as_bytes(), PAYMENT, None, PAYMENTS_MAX)?;
-    let mut payments = Vec::with_capacity(refs.len());
-    for found in refs {
-        if let Some(snapshot) = ledger.entity(&found.group, PAYMENT, &found.id)? {
-            payments.push(payment_of(&snapshot)?);
+    let mut payments = Vec::new();
+    let mut before: Option<Bytes> = None;
+    loop {
+        let page = ledger.by_owner(order.as_bytes(), PAYMENT, before.as_deref(), PAYMENTS_PAGE)?;
+        for found in &page {
+            if let Some(snapshot) = ledger.entity(&found.group, PAYMENT, &found.id)? {
+                payments.push(payment_of(&snapshot)?);
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAYMENTS_PAGE => before = Some(last.id.clone()),
+            Some(_) | None => return Ok(payments),
         }
     }
-    Ok(payments)
 }
 
 pub fn order_of(snapshot: &Snapshot) -> Result<Order, FactError> {

@@ -233,7 +233,7 @@ impl Index {
         };
         let mut buyer = cell.lock();
         let live = buyer.units_live.saturating_add(units);
-        if live > self.limits.units_max && !fail_ignore_limits() {
+        if live > self.limits.units_max && !fail_ignore_limits() && !fail_ignore_late_limits() {
             return false;
         }
         buyer.units_live = live;
@@ -396,6 +396,12 @@ fn fail_ignore_keys() -> bool {
 /// As above, for the limit of units.
 fn fail_ignore_limits() -> bool {
     fail::fail_point!("index-ignore-limits", |_| true);
+    false
+}
+
+/// And where units are taken again for late money.
+fn fail_ignore_late_limits() -> bool {
+    fail::fail_point!("late-no-limit", |_| true);
     false
 }
 

@@ -24,6 +24,7 @@ mod revoked;
 mod selling;
 mod tail;
 mod teller;
+mod unclaimed;
 mod windows;
 
 pub(crate) use adopt::{patient, read_holds};

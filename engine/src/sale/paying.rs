@@ -1,20 +1,19 @@
 //! Money at a node's sales: captures, what people and providers say of them later, and
 //! reading them.
 //!
-//! A payment for an order of ours is its desk's. One that names none belongs to nobody:
-//! it stands under review, in a group of its own, until a person decides.
+//! A payment for an order of ours is its desk's; one that names none is nobody's
+//! (`unclaimed.rs`).
 
+use std::future::Future;
 use std::sync::Arc;
-
-use floodgate_ledger::Group;
 
 use super::answer::{Captured, Licensing};
 use super::desk::{Act, Asked};
 use super::facts::{self, FactError};
-use super::selling::{NotCommitted, Selling, Wished};
+use super::selling::{Selling, Wished};
 use crate::domain::entitlement::Entitlement;
 use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId, SaleId, UserId};
-use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
+use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::sale::Phase;
 
 /// A page of payments, in the order of their ids.
@@ -28,8 +27,9 @@ impl Selling {
     /// Money came. Whatever becomes of it is durable when this says so, and the same
     /// transaction comes to the same payment for ever.
     pub async fn capture(&self, payment: Payment) -> Captured {
+        let unclaimed = Arc::clone(&self.unclaimed);
         let Some(order) = payment.order else {
-            return self.stray(payment).await;
+            return self.of_unclaimed(unclaimed.capture(payment)).await;
         };
         let now = self.tools.clock.now();
         let open = self
@@ -41,7 +41,9 @@ impl Selling {
             reply,
         };
         match self.wish(order, act).await {
-            Wished::Heard(Captured::Missing) | Wished::NoDesk => self.stray(payment).await,
+            Wished::Heard(Captured::Missing) | Wished::NoDesk => {
+                self.of_unclaimed(unclaimed.capture(payment)).await
+            }
             Wished::Heard(captured) => captured,
             Wished::Silence => Captured::Unknown,
         }
@@ -63,10 +65,11 @@ impl Selling {
     }
 
     async fn ask(&self, payment: &Payment, asked: Asked) -> Captured {
-        let Some(order) = payment.order else {
-            return self.ask_stray(&payment.id, asked).await;
-        };
         let id = payment.id.clone();
+        let Some(order) = payment.order else {
+            let unclaimed = Arc::clone(&self.unclaimed);
+            return self.of_unclaimed(unclaimed.ask(id, asked)).await;
+        };
         match self
             .wish(order, |reply| Act::Payment { id, asked, reply })
             .await
@@ -74,74 +77,6 @@ impl Selling {
             Wished::Heard(captured) => captured,
             Wished::NoDesk => Captured::Missing,
             Wished::Silence => Captured::Unknown,
-        }
-    }
-
-    async fn stray(&self, payment: Payment) -> Captured {
-        let _one = self.strays.lock().await;
-        let (channel, txn) = (&payment.channel, &payment.channel_txn_no);
-        match facts::find_payment(&self.tools.ledger, channel, txn) {
-            Ok(None) => {}
-            Ok(Some(known)) => return stands(known, true),
-            Err(error) => return unread(&error),
-        }
-        let note = payment.order.map_or_else(
-            || "it names no order".to_owned(),
-            |order| format!("it names order {order}, which is not here"),
-        );
-        let key = facts::payment_key(channel, txn);
-        let payment = Payment {
-            order: None,
-            state: PaymentState::Review,
-            note,
-            ..payment
-        };
-        self.put_stray(payment, vec![key]).await
-    }
-
-    async fn ask_stray(&self, id: &PaymentId, asked: Asked) -> Captured {
-        let _one = self.strays.lock().await;
-        let payment = match self.payment_in(facts::NO_SALE, id) {
-            Ok(Some(payment)) => payment,
-            Ok(None) => return Captured::Missing,
-            Err(error) => return unread(&error),
-        };
-        let (event, note, refund_no) = match asked {
-            // There is no order that could take it.
-            Asked::Accept { .. } => return Captured::Illegal(Arc::new(payment)),
-            Asked::Reject { note } => (PaymentEvent::GiveBack, note, String::new()),
-            Asked::Refunded { refund_no } => {
-                (PaymentEvent::RefundDone, payment.note.clone(), refund_no)
-            }
-        };
-        match payment.step(event) {
-            Ok(Some(next)) => {
-                let next = Payment {
-                    note,
-                    refund_no,
-                    ..next
-                };
-                self.put_stray(next, Vec::new()).await
-            }
-            Ok(None) => stands(payment, true),
-            Err(_) => Captured::Illegal(Arc::new(payment)),
-        }
-    }
-
-    async fn put_stray(&self, payment: Payment, uniques: Vec<bytes::Bytes>) -> Captured {
-        let mut draft = facts::payment_draft(None, &payment, self.tools.clock.now());
-        draft.uniques = uniques;
-        match self.commit(Group::one(draft)).await {
-            Ok(()) => {
-                if payment.state == PaymentState::RefundDue {
-                    self.tools.owed.tell(payment.clone());
-                }
-                stands(payment, false)
-            }
-            Err(NotCommitted::Refused(why) | NotCommitted::Unconfirmed(why)) => {
-                tracing::error!(why, payment = %payment.id, "commit a payment that names no order");
-                Captured::Unknown
-            }
         }
     }
 
@@ -181,22 +116,21 @@ impl Selling {
         Ok(own)
     }
 
-    fn payment_in(&self, group: &[u8], id: &PaymentId) -> Result<Option<Payment>, FactError> {
-        let ledger = &self.tools.ledger;
-        ledger
-            .entity(group, facts::PAYMENT, id.as_bytes())?
-            .as_ref()
-            .map(facts::payment_of)
-            .transpose()
+    /// As long as a desk would be waited for.
+    async fn of_unclaimed(&self, asked: impl Future<Output = Captured>) -> Captured {
+        let asked = tokio::time::timeout(self.answer_max, asked);
+        // Whoever asks again hears what it came to.
+        asked.await.unwrap_or(Captured::Unknown)
     }
 
     /// A payment by its id, of whatever sale, or of none.
     pub fn payment(&self, id: &PaymentId) -> Result<Option<Payment>, FactError> {
-        if let Some(stray) = self.payment_in(facts::NO_SALE, id)? {
-            return Ok(Some(stray));
+        let ledger = &self.tools.ledger;
+        if let Some(unclaimed) = facts::load_payment(ledger, facts::NO_SALE, id)? {
+            return Ok(Some(unclaimed));
         }
         for sale in self.sales().keys() {
-            if let Some(payment) = self.payment_in(sale.as_bytes(), id)? {
+            if let Some(payment) = facts::load_payment(ledger, sale.as_bytes(), id)? {
                 return Ok(Some(payment));
             }
         }
@@ -245,16 +179,4 @@ impl Selling {
         }
         Ok(owed)
     }
-}
-
-fn stands(payment: Payment, replayed: bool) -> Captured {
-    Captured::Stands {
-        payment: Arc::new(payment),
-        replayed,
-    }
-}
-
-fn unread(error: &FactError) -> Captured {
-    tracing::error!(%error, "read a payment");
-    Captured::Unknown
 }

@@ -395,7 +395,7 @@ impl Books<'_> {
             // Paid and not granted: its desk looks at it at once.
             self.windows[bucket].push((order.updated_at, order.id));
         }
-        if order.state.is_withdrawn() {
+        if order.state.is_withdrawn() && !forgotten_on_purpose() {
             let units = facts::units_of(self.sale, order);
             self.guards[bucket].withdraw(&units);
         }
@@ -459,6 +459,13 @@ fn publish(sale: &Sale, guards: &[Guard]) -> Result<Vec<SkuStock>, RecoveryError
             })
         })
         .collect()
+}
+
+/// Only the test that shows what becomes of units that came back from refunds and were
+/// not to be sold again.
+fn forgotten_on_purpose() -> bool {
+    fail::fail_point!("recovery-no-withdrawn", |_| true);
+    false
 }
 
 /// Only the test that sells too much on purpose starts again after it did.

@@ -27,6 +27,7 @@ use super::owed::Owed;
 use super::recovery::{self, RecoveryError, Tools};
 use super::revoked::Revoked;
 use super::tail::{Stored, Tails};
+use super::unclaimed::Unclaimed;
 use crate::admission::{Asker, Limits, Shed, Standing};
 use crate::domain::allotment::Allotment;
 use crate::domain::codec::decode_sale;
@@ -118,7 +119,7 @@ pub struct OwnOrders {
 }
 
 /// Why a group is not known to be durable.
-pub(super) enum NotCommitted {
+enum NotCommitted {
     /// It can never be, as it is.
     Refused(String),
     /// The ledger closed, before it took the group or after; the text says which.
@@ -137,7 +138,7 @@ type SalesById = HashMap<SaleId, Arc<LiveSale>>;
 pub struct Selling {
     sales: ArcSwap<SalesById>,
     pub(super) tools: Tools,
-    answer_max: Duration,
+    pub(super) answer_max: Duration,
     limits: Limits,
     /// From where the limits count time.
     started: Instant,
@@ -145,8 +146,7 @@ pub struct Selling {
     /// One sale is created or switched at a time. The highest number that a sale was
     /// ever given: one whose creation was not confirmed may have it all the same.
     admin: Mutex<u16>,
-    /// Payments that belong to no desk are written one at a time.
-    pub(super) strays: Mutex<()>,
+    pub(super) unclaimed: Arc<Unclaimed>,
     /// Why a task that sells ended, if one did.
     fallen: watch::Sender<Option<String>>,
 }
@@ -192,6 +192,7 @@ impl Selling {
         let last_number = records.iter().map(|r| r.number.0).max().unwrap_or(0);
         let (fallen, _) = watch::channel(None);
         let lease = Arc::new(IdLease::new(above(floor), 0));
+        let unclaimed = Unclaimed::new(ledger.clone(), Arc::clone(&clock), owed.clone());
         let tools = Tools {
             ledger,
             host,
@@ -215,7 +216,7 @@ impl Selling {
             started: Instant::now(),
             disk_low: AtomicBool::new(false),
             admin: Mutex::new(last_number),
-            strays: Mutex::new(()),
+            unclaimed,
             fallen,
         });
         for record in &records {
@@ -447,7 +448,7 @@ impl Selling {
         Switched::Done(live)
     }
 
-    pub(super) async fn commit(&self, group: Group) -> Result<(), NotCommitted> {
+    async fn commit(&self, group: Group) -> Result<(), NotCommitted> {
         let receipt = match self.tools.ledger.append(group).await {
             Ok(receipt) => receipt,
             Err(error @ AppendError::Closed) => {

@@ -178,7 +178,7 @@ impl Ground {
             self.operate(engine).await;
             return false;
         }
-        match self.rng.u8(..10) {
+        match self.rng.u8(..if world.setup.paying { 13 } else { 10 }) {
             0..5 => {
                 let (user, key, units) = (self.user(), self.key(), self.units());
                 tasks.push(self.send(engine, user, key, units));
@@ -194,7 +194,8 @@ impl Ground {
                     tasks.push(self.send(engine, again.user, again.key, again.units));
                 }
             }
-            7..9 => self.change(engine),
+            7 | 8 => self.change(engine),
+            10.. => self.money(engine),
             _ => {
                 let audit = engine.selling.audit(&engine.live);
                 // Under faults it may take its time; that it comes is asked after healing.
@@ -236,10 +237,11 @@ impl Ground {
         let Some((_, order)) = known else { return };
         let event = if self.world.setup.paying {
             match self.rng.u8(..6) {
-                0..3 => OrderEvent::PaymentApplied,
+                0..3 => OrderEvent::RefundAsked {
+                    restock: self.rng.bool(),
+                },
                 3 => OrderEvent::Granted,
-                4 => OrderEvent::RefundAsked { restock: true },
-                _ => OrderEvent::RefundDone,
+                _ => OrderEvent::Cancel,
             }
         } else {
             OrderEvent::Cancel

@@ -6,29 +6,56 @@
 use std::collections::{BTreeMap, HashMap};
 
 use floodgate_engine::domain::codec::{decode_allotment, decode_order, decode_transfer};
-use floodgate_engine::domain::ids::{BucketNo, IdemKey, OrderId, SkuId, UserId};
+use floodgate_engine::domain::ids::{BucketNo, IdemKey, OrderId, PaymentId, SkuId, UserId};
 use floodgate_engine::domain::order::{CloseReason, Order, OrderEvent, OrderState};
+use floodgate_engine::domain::payment::Payment;
 use floodgate_engine::domain::sale::Sale;
-use floodgate_engine::sale::{BucketAudit, LiveSale, Units};
+use floodgate_engine::sale::Units;
 use floodgate_ledger::{Kind, Ledger, Seq};
 
+use crate::cash::Cash;
 use crate::journal::Journal;
 use crate::world::World;
 
 const ORDER: Kind = Kind(1);
 const ALLOTMENT: Kind = Kind(3);
 const TRANSFER: Kind = Kind(4);
+const PAYMENT: Kind = Kind(5);
 
 /// Everything the ledger says at this moment, one promise after the other.
 pub struct Facts {
     pub orders: BTreeMap<OrderId, Order>,
+    pub payments: BTreeMap<PaymentId, Payment>,
     /// Units of each SKU in live orders.
     pub live: Vec<u64>,
+    /// Units of each SKU that came back from refunds and are not for sale.
+    pub withdrawn: Vec<u64>,
+    /// What each bucket was given of each SKU.
+    given: Vec<Vec<i64>>,
 }
 
 impl Facts {
     pub fn free(&self, sale: &Sale, sku: usize) -> u64 {
-        u64::from(sale.skus[sku].units).saturating_sub(self.live[sku])
+        u64::from(sale.skus[sku].units).saturating_sub(self.live[sku] + self.withdrawn[sku])
+    }
+
+    /// What a bucket has of a SKU for new orders.
+    pub fn free_in(&self, sale: &Sale, bucket: BucketNo, sku: usize) -> i64 {
+        let taken = self.orders.values().filter(|order| {
+            order.id.bucket() == bucket && (order.state.is_live() || order.state.is_withdrawn())
+        });
+        let taken = taken.flat_map(|order| units(sale, order));
+        let taken = taken
+            .filter(|(at, _)| *at == sku)
+            .map(|(_, n)| i64::from(n));
+        self.given[usize::from(bucket.0)][sku] - taken.sum::<i64>()
+    }
+
+    /// What a user has in live orders.
+    pub fn units_of(&self, user: &UserId) -> u32 {
+        let orders = self.orders.values();
+        let theirs = orders.filter(|order| order.user == *user && order.state.is_live());
+        theirs.map(Order::units).sum()
     }
 }
 
@@ -52,6 +79,8 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
     let mut orders: BTreeMap<OrderId, Order> = BTreeMap::new();
     let mut keys: HashMap<(UserId, IdemKey), OrderId> = HashMap::new();
     let mut live = vec![0_u64; sale.skus.len()];
+    let mut withdrawn = vec![0_u64; sale.skus.len()];
+    let mut cash = Cash::default();
     let mut users: HashMap<UserId, (u64, u32)> = HashMap::new();
     let mut given: Vec<Vec<i64>> = vec![vec![0; sale.skus.len()]; usize::from(sale.buckets)];
     let mut give = |bucket: BucketNo, sku: &SkuId, n: i64| {
@@ -66,7 +95,12 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
             Vec::new()
         }
     };
+    let mut last = Seq(0);
     for record in records {
+        if world.is_commit_end(last.0) {
+            cash.commit_ends(world, &orders);
+        }
+        last = record.seq;
         match record.kind {
             ALLOTMENT => {
                 let allotment = decode_allotment(&record.body).expect("an allotment");
@@ -81,6 +115,10 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
                     give(transfer.from, sku, -i64::from(*n));
                     give(transfer.to, sku, i64::from(*n));
                 }
+                continue;
+            }
+            PAYMENT => {
+                cash.record(world, journal, &orders, &record);
                 continue;
             }
             ORDER => {}
@@ -136,20 +174,28 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
                 }
                 (true, true) | (false, false) => {}
             }
-            if live[sku] > u64::from(sale.skus[sku].units) {
+            if !before.is_some_and(|before| before.state.is_withdrawn())
+                && order.state.is_withdrawn()
+            {
+                withdrawn[sku] += n;
+            }
+            if live[sku] + withdrawn[sku] > u64::from(sale.skus[sku].units) {
                 broken!(
                     world,
-                    "P1 never oversell: {} units of {} live at {id}",
+                    "P1 never oversell: {} units of {} live and {} withdrawn at {id}",
                     live[sku],
-                    sale.skus[sku].id
+                    sale.skus[sku].id,
+                    withdrawn[sku]
                 );
             }
         }
         if user.0 > u64::from(sale.units_per_user) {
             broken!(world, "P6 limits hold: {} has {} units", order.user, user.0);
         }
+        cash.order(world, &order);
         orders.insert(id, order);
     }
+    cash.commit_ends(world, &orders);
     for (at, sku) in sale.skus.iter().enumerate() {
         let sum: i64 = given.iter().map(|bucket| bucket[at]).sum();
         if sum != i64::from(sku.units) || given.iter().any(|bucket| bucket[at] < 0) {
@@ -161,7 +207,13 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
             );
         }
     }
-    Facts { orders, live }
+    Facts {
+        orders,
+        payments: cash.into_payments(),
+        live,
+        withdrawn,
+        given,
+    }
 }
 
 /// One record of an order: is it what may follow, and did anybody ask for it?
@@ -190,8 +242,13 @@ fn step(world: &World, journal: &Journal, before: Option<&Order>, order: &Order)
                 reason: CloseReason::Timeout,
             },
         ) => until <= order.updated_at,
-        (Some(OrderState::PendingPayment { .. }), OrderState::Paid) => {
-            asked(|event| matches!(event, OrderEvent::PaymentApplied))
+        // Whether this money pays this order is asked when the commit ends.
+        (Some(OrderState::PendingPayment { .. } | OrderState::Closed { .. }), OrderState::Paid) => {
+            journal.is_captured(id)
+        }
+        // Units were held for late money; the engine died before the ledger had the money.
+        (Some(OrderState::Closed { .. }), OrderState::PendingPayment { until, .. }) => {
+            world.setup.host_apart && journal.is_captured(id) && until <= order.updated_at
         }
         (Some(OrderState::Paid), OrderState::Delivered) => {
             asked(|event| matches!(event, OrderEvent::Granted))
@@ -199,8 +256,8 @@ fn step(world: &World, journal: &Journal, before: Option<&Order>, order: &Order)
         (Some(OrderState::Paid | OrderState::Delivered), OrderState::RefundDue { .. }) => {
             asked(|event| matches!(event, OrderEvent::RefundAsked { .. }))
         }
-        (Some(OrderState::RefundDue { .. }), OrderState::Refunded { .. }) => {
-            asked(|event| matches!(event, OrderEvent::RefundDone))
+        (Some(OrderState::RefundDue { restocked }), OrderState::Refunded { restocked: still }) => {
+            restocked == still
         }
         (_, _) => false,
     };
@@ -217,58 +274,13 @@ fn step(world: &World, journal: &Journal, before: Option<&Order>, order: &Order)
     if let Some(before) = before
         && (before.version >= order.version
             || before.user != order.user
+            // Where units are held for late money the window that is over is this moment's.
+            || before.pay_deadline != order.pay_deadline
+                && !matches!(order.state, OrderState::PendingPayment { .. })
             || before.key != order.key
             || before.items != order.items)
     {
         broken!(world, "P4 never take back a win: {id} became another order");
-    }
-}
-
-/// P8, at any time: at one place in a bucket's call order the stock host counts what
-/// the ledger's facts count.
-pub fn no_drift(world: &World, audits: &[BucketAudit]) {
-    let n_buckets = usize::from(world.setup.sale.buckets);
-    if audits.len() != n_buckets {
-        broken!(
-            world,
-            "P8 stock adds up: {} of {n_buckets} buckets answered an audit",
-            audits.len()
-        );
-    }
-    for audit in audits.iter().filter(|audit| !audit.is_equal()) {
-        broken!(world, "P8 stock adds up: {audit:?}");
-    }
-}
-
-/// P8, when nothing is under way: counters, audits and the ledger tell one story.
-pub fn adds_up(world: &World, live: &LiveSale, audits: &[BucketAudit], facts: &Facts) {
-    let sale = &world.setup.sale;
-    no_drift(world, audits);
-    for (at, sku) in sale.skus.iter().enumerate() {
-        let counts = live.counts(at);
-        let get = |n: &std::sync::atomic::AtomicI64| n.load(std::sync::atomic::Ordering::Relaxed);
-        let (available, held) = (get(&counts.available), get(&counts.held));
-        let (sold, withdrawn) = (get(&counts.sold), get(&counts.withdrawn));
-        let (opened, live) = (i64::from(sku.units), facts.live[at].cast_signed());
-        if available + held + sold + withdrawn != opened || held + sold != live || available < 0 {
-            broken!(
-                world,
-                "P8 stock adds up: {opened} of {} opened, {available} available, {held} held, \
-                 {sold} sold, {withdrawn} withdrawn; the ledger has {live} live",
-                sku.id
-            );
-        }
-        let host: u64 = audits
-            .iter()
-            .map(|audit| audit.host.skus[at].held + audit.host.skus[at].sold)
-            .sum();
-        if host.cast_signed() != live {
-            broken!(
-                world,
-                "P8 stock adds up: the stock host has {host} live units of {}, the ledger {live}",
-                sku.id
-            );
-        }
     }
 }
 

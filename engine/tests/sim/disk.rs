@@ -19,19 +19,23 @@ pub type Before = Arc<Mutex<Option<MemoryDisk>>>;
 
 impl SimDevice {
     fn write(&mut self, writes: &[Write<'_>]) -> Result<(), DeviceError> {
-        let is_record = |write: &Write<'_>| {
-            matches!(
-                write,
-                Write::Put {
-                    table: Table::Records,
-                    ..
-                }
-            )
+        let record = |write: &Write<'_>| match write {
+            Write::Put {
+                table: Table::Records,
+                key,
+                ..
+            } => <[u8; 8]>::try_from(*key).ok().map(u64::from_be_bytes),
+            Write::Put { .. } | Write::Delete { .. } | Write::DeleteRange { .. } => None,
         };
-        if self.world.setup.damage && writes.iter().any(is_record) {
+        let last = writes.iter().filter_map(record).max();
+        if self.world.setup.damage && last.is_some() {
             *self.before.lock() = Some(self.disk.copy());
         }
-        self.disk.write_synced(writes)
+        self.disk.write_synced(writes)?;
+        if let Some(last) = last {
+            self.world.committed(last);
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use fail::FailScenario;
 use crate::search;
 
 /// What is taken away, by fail point; and where it is the second of two guards, the first with it.
-const GUARDS: [(&str, &[&str]); 17] = [
+const GUARDS: [(&str, &[&str]); 26] = [
     ("epoch", &["stock-no-epoch-check"]),
     ("n", &["stock-no-n-check"]),
     ("acked", &["stock-no-acked-check"]),
@@ -30,6 +30,18 @@ const GUARDS: [(&str, &[&str]); 17] = [
     ("witness at the start", &["stream-no-witness"]),
     ("transfers on their way", &["transfer-counted-early"]),
     ("fsync before the answer", &["ledger-ack-early"]),
+    ("known transaction", &["payment-forgotten"]),
+    ("transaction in the ledger", &["ledger-unique-unchecked"]),
+    (
+        "transaction in both",
+        &["payment-forgotten", "ledger-unique-unchecked"],
+    ),
+    ("amount", &["payment-any-amount"]),
+    ("limit of late money", &["late-no-limit"]),
+    ("guard of late money", &["late-no-guard"]),
+    ("units that late money did not take", &["late-not-let-go"]),
+    ("refund of the money", &["refund-keeps-money"]),
+    ("withdrawn units", &["recovery-no-withdrawn"]),
 ];
 
 /// Days within which each must be missed.

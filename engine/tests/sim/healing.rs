@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use floodgate_engine::domain::ids::{IdemKey, UserId};
+use floodgate_engine::domain::ids::{IdemKey, OrderId, UserId};
 use floodgate_engine::domain::order::OrderState;
+use floodgate_engine::domain::payment::PaymentState;
 use floodgate_engine::domain::sale::{Phase, Switches};
 use floodgate_engine::sale::{BucketAudit, Refusal, Units};
 use tokio::time::timeout;
 
+use crate::balance;
+use crate::cash;
 use crate::check::{self, Facts};
 use crate::journal::Heard;
 use crate::life::{Engine, Ground, PATIENCE_MS};
+use crate::line::Line;
 use crate::schedule::{End, Restart, Stage};
 use crate::told;
 use crate::world::ms;
@@ -24,8 +28,11 @@ pub async fn healed(ground: &mut Ground, engine: &Engine) -> End {
     engine.selling.set_disk_low(false);
     answered(ground).await;
     // Nobody waits any more, but what they asked for may still be under way.
-    check::no_drift(&world, &audit(ground, engine).await);
+    balance::no_drift(&world, &audit(ground, engine).await);
     decided(ground, engine).await;
+    if !world.is_broken() {
+        settled(ground, engine).await;
+    }
     if world.is_broken() {
         return End::Done;
     }
@@ -53,8 +60,10 @@ pub async fn over(ground: &mut Ground, engine: &Engine) -> End {
     let world = Arc::clone(&ground.world);
     tokio::time::sleep(ms(3_000)).await;
     let facts = look(ground, engine).await;
-    if !world.setup.paying {
-        check::all_closed(&world, &facts, world.now());
+    check::all_closed(&world, &facts, world.now());
+    if world.setup.paying && !world.is_broken() {
+        late(ground, engine, &facts).await;
+        settled(ground, engine).await;
     }
     // Keys outlive their orders, their sale and the engine.
     let won: Vec<_> = {
@@ -67,7 +76,9 @@ pub async fn over(ground: &mut Ground, engine: &Engine) -> End {
     for request in won.into_iter().take(4) {
         ask(ground, engine, request.user, request.key, request.units).await;
     }
-    found(ground, engine, &look(ground, engine).await);
+    let facts = look(ground, engine).await;
+    found(ground, engine, &facts);
+    cash::all_settled(&world, &ground.journal.lock(), &facts);
     ground.stop(engine).await;
     End::Done
 }
@@ -141,16 +152,84 @@ async fn decided(ground: &Ground, engine: &Engine) {
     }
 }
 
-async fn audit(ground: &Ground, engine: &Engine) -> Vec<BucketAudit> {
-    match timeout(ms(PATIENCE_MS), engine.selling.audit(&engine.live)).await {
-        Ok(audits) => audits,
-        Err(_) => {
-            ground
-                .world
-                .breaks(format_args!("P5 nothing stays stuck: an audit hangs"));
-            Vec::new()
+/// P5: every capture is answered, and what is owed goes back.
+async fn settled(ground: &Ground, engine: &Engine) {
+    let (world, line) = (&ground.world, Line::new(ground, engine));
+    let n = ground.journal.lock().captures.len();
+    for at in 0..n {
+        if !ground.journal.lock().captures[at].is_answered && !world.is_broken() {
+            line.tell_until_heard(at).await;
         }
     }
+    for _ in 0..PATIENCE_MS / 100 {
+        match engine.selling.payments_owed() {
+            Ok(owed) if owed.is_empty() => return,
+            Ok(_) => tokio::time::sleep(ms(100)).await,
+            Err(error) => return world.breaks(format_args!("payments owed: {error}")),
+        }
+    }
+    world.breaks(format_args!(
+        "P5 nothing stays stuck: money that is owed does not go back"
+    ));
+}
+
+/// Money for orders that are closed, while nothing else happens: whoever may have fresh
+/// units gets them, and everybody else the money.
+async fn late(ground: &mut Ground, engine: &Engine, facts: &Facts) {
+    let (world, line) = (Arc::clone(&ground.world), Line::new(ground, engine));
+    let known: Vec<OrderId> = {
+        let journal = ground.journal.lock();
+        let all = journal.known.iter().map(|(_, id)| *id);
+        let closed = |id: &OrderId| {
+            let order = facts.orders.get(id);
+            order.is_some_and(|o| matches!(o.state, OrderState::Closed { .. }))
+        };
+        all.filter(closed).collect()
+    };
+    for id in known.into_iter().take(3) {
+        let Some(payment) = ground.bill(engine, id) else {
+            return;
+        };
+        let facts = look(ground, engine).await;
+        let order = &facts.orders[&id];
+        let sale = &world.setup.sale;
+        let mut needed = check::units(sale, order).into_iter();
+        let units = needed.all(|(sku, n)| facts.free_in(sale, id.bucket(), sku) >= i64::from(n));
+        let limit = facts.units_of(&order.user) + order.units() <= sale.units_per_user;
+        let open = engine.live.phase(engine.selling.clock().now()) == Phase::Open;
+        let at = ground.captured(payment);
+        let wanted = if units && limit && open {
+            world.count("late money applied");
+            PaymentState::Applied
+        } else {
+            world.count("late money given back");
+            PaymentState::RefundDue
+        };
+        let heard = line.tell_until_heard(at).await;
+        if heard != Some(wanted) {
+            world.breaks(format_args!(
+                "late money for {id} is {heard:?}; units: {units}, limit: {limit}, open: {open}"
+            ));
+            return;
+        }
+    }
+}
+
+async fn audit(ground: &Ground, engine: &Engine) -> Vec<BucketAudit> {
+    let world = &ground.world;
+    let mut audits = Vec::new();
+    for _ in 0..20 {
+        match timeout(ms(PATIENCE_MS), engine.selling.audit(&engine.live)).await {
+            Ok(answered) => audits = answered,
+            Err(_) => world.breaks(format_args!("P5 nothing stays stuck: an audit hangs")),
+        }
+        if audits.len() == usize::from(world.setup.sale.buckets) || world.is_broken() {
+            break;
+        }
+        // One that was silent until now rests before it is tried again.
+        tokio::time::sleep(ms(500)).await;
+    }
+    audits
 }
 
 /// Every promise, now that nothing is under way.
@@ -170,7 +249,8 @@ async fn look(ground: &Ground, engine: &Engine) -> Facts {
     let journal = journal.lock();
     let facts = check::history(world, &journal, &engine.ledger);
     told::told(world, &journal, &facts);
-    check::adds_up(world, &engine.live, &audits, &facts);
+    cash::told(world, &journal, &facts);
+    balance::adds_up(world, &engine.live, &audits, &facts);
     facts
 }
 

@@ -1,8 +1,11 @@
-//! What buyers sent and what they heard, in order. The checker knows no more of
-//! them, and they know no more of the engine.
+//! What buyers, providers and operators sent and what they heard, in order. The checker
+//! knows no more of them, and they know no more of the engine.
 
-use floodgate_engine::domain::ids::{IdemKey, OrderId, UserId};
+use std::collections::BTreeMap;
+
+use floodgate_engine::domain::ids::{IdemKey, OrderId, PaymentId, UserId};
 use floodgate_engine::domain::order::OrderEvent;
+use floodgate_engine::domain::payment::{Payment, PaymentState};
 use floodgate_engine::sale::{Refusal, Units};
 
 /// A place in the order of everything that was sent or heard.
@@ -65,11 +68,39 @@ pub struct Change {
     pub event: OrderEvent,
 }
 
+/// Money that a provider took, as it tells of it: again and again until it is heard.
+#[derive(Debug, Clone)]
+pub struct Capture {
+    pub payment: Payment,
+    pub is_answered: bool,
+}
+
+/// What a provider was told of one transaction.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The furthest that it was said to be.
+    pub state: PaymentState,
+    /// How often it was said to be new.
+    pub n_new: u32,
+}
+
+/// What a person decided about a payment under review.
+#[derive(Debug, Clone)]
+pub struct Review {
+    pub payment: PaymentId,
+    pub accept: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Journal {
     moment: Moment,
     pub requests: Vec<Request>,
     pub changes: Vec<Change>,
+    pub captures: Vec<Capture>,
+    pub answered: BTreeMap<PaymentId, Answered>,
+    pub reviews: Vec<Review>,
+    /// Payments that a provider sent back, under which number.
+    pub sent_back: BTreeMap<PaymentId, String>,
     /// Orders that somebody was told of, in that order.
     pub known: Vec<(UserId, OrderId)>,
     pub paused: bool,
@@ -108,6 +139,26 @@ impl Journal {
         }
         self.requests[request].heard = Some((at, heard));
         self.requests[request].over = true;
+    }
+
+    /// A provider hears where its payment stands.
+    pub fn hear_of(&mut self, capture: usize, payment: &Payment, replayed: bool) {
+        self.captures[capture].is_answered = true;
+        let answered = self.answered.entry(payment.id.clone());
+        let answered = answered.or_insert(Answered {
+            state: payment.state,
+            n_new: 0,
+        });
+        if answered.state.rank() < payment.state.rank() {
+            answered.state = payment.state;
+        }
+        answered.n_new += u32::from(!replayed);
+    }
+
+    /// Whether a provider ever named this order.
+    pub fn is_captured(&self, order: OrderId) -> bool {
+        let mut captures = self.captures.iter();
+        captures.any(|capture| capture.payment.order == Some(order))
     }
 
     pub fn open(&self) -> impl Iterator<Item = usize> {

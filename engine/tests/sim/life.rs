@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::disk::{self, Before, SimDevice};
 use crate::host::SimHost;
 use crate::journal::Journal;
+use crate::line::Line;
 use crate::world::{World, ms};
 
 /// Whatever takes longer in virtual time, all being well, hangs.
@@ -104,6 +105,7 @@ impl Ground {
             return Started::Refused(why.to_string());
         }
         self.tip = Some(ledger.watch());
+        let (owed, owed_list) = Owed::channel();
         let parts = SellingParts {
             ledger: ledger.clone(),
             host: Arc::clone(&self.host) as Arc<dyn StockHost>,
@@ -115,7 +117,7 @@ impl Ground {
             under_way_max: world.setup.under_way_max,
             answer_max: ms(world.setup.answer_ms),
             stored: Stored::default(),
-            owed: Owed::channel().0,
+            owed,
             takes_over: false,
         };
         let selling = match timeout(ms(PATIENCE_MS), Selling::recover(parts)).await {
@@ -140,10 +142,12 @@ impl Ground {
         };
         tokio::spawn(Arc::clone(&selling).keep_lease());
         world.note(format_args!("the engine is open"));
-        Started::Running(Engine {
+        let engine = Engine {
             selling,
             live,
             ledger,
-        })
+        };
+        tokio::spawn(Line::new(self, &engine).send_back(owed_list));
+        Started::Running(engine)
     }
 }

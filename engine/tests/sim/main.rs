@@ -8,7 +8,9 @@
 
 mod schedule;
 
+mod balance;
 mod buyers;
+mod cash;
 mod check;
 mod disk;
 mod guards;
@@ -16,7 +18,10 @@ mod healing;
 mod host;
 mod journal;
 mod life;
+mod line;
 mod meddle;
+mod providers;
+mod refunder;
 mod setup;
 mod told;
 mod world;
@@ -119,6 +124,15 @@ fn many_days_break_no_promise() {
     report(n, &counts, found);
     for what in ["heard: won", "heard: not enough", "last units sold"] {
         assert!(counts[what] > SEEDS, "{what}: these days reach too little");
+    }
+    for what in [
+        "heard: applied",
+        "heard: refund confirmed",
+        "late money applied",
+        "late money given back",
+    ] {
+        let enough = counts[what] > SEEDS / 10;
+        assert!(enough, "{what}: these days reach too little");
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Setup {
     pub n_keys: u32,
     /// What buyers and operators do before everything heals.
     pub n_actions: u32,
-    /// Orders are paid, refunded and granted; none closes meanwhile.
+    /// Orders are paid and refunded.
     pub paying: bool,
     /// The stock host outlives the engine, and so do calls on their way to it.
     pub host_apart: bool,
@@ -122,7 +122,7 @@ enum Size {
     Large,
 }
 
-fn sale(rng: &mut Rng, size: Size, paying: bool) -> Sale {
+fn sale(rng: &mut Rng, size: Size, patient: bool) -> Sale {
     let (n_skus, units, per_user, buckets) = match size {
         Size::Scarce => (1..=1_usize, 1..=2_u32, 1..=2_u32, 1..=2_u16),
         Size::Small => (1..=2, 1..=12, 1..=6, 1..=4),
@@ -152,7 +152,7 @@ fn sale(rng: &mut Rng, size: Size, paying: bool) -> Sale {
         wait_ms: rng.u32(..500),
     };
     let pay_window_ms = match size {
-        _ if paying => 24 * HOUR,
+        _ if patient => 24 * HOUR,
         Size::Scarce => 1_000,
         Size::Small | Size::Large => 1_000 * rng.u64(1..=6),
     };
@@ -178,16 +178,18 @@ impl Setup {
             4..11 => Size::Small,
             _ => Size::Large,
         };
-        let paying = size != Size::Scarce && rng.u8(..4) == 0;
+        let paying = rng.bool();
+        // Then no order closes before its money comes.
+        let patient = paying && size != Size::Scarce && rng.u8(..4) == 0;
         Self {
-            sale: sale(rng, size, paying),
+            sale: sale(rng, size, patient),
             n_users: if size == Size::Scarce {
                 8
             } else {
                 rng.u32(2..=8)
             },
             n_keys: rng.u32(1..=4),
-            n_actions: rng.u32(8..=40),
+            n_actions: rng.u32(if paying { 12..=60 } else { 8..=40 }),
             paying,
             host_apart: rng.bool(),
             crashes_max: [0, 0, 1, 2, 4][rng.usize(..5)],

@@ -4,6 +4,7 @@
 //! A crash happens at a step: from then on nothing that the engine does reaches
 //! disk, stock or buyer, whatever its tasks still compute; then they are dropped.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,8 @@ struct State {
     trace: Trace,
     counts: Counts,
     broken: Option<String>,
+    /// Records with which a commit ended: between two of them nothing can be seen.
+    commit_ends: BTreeSet<u64>,
     clock: SimClock,
     /// The least and the most that any clock of the engine said.
     clock_min: u64,
@@ -89,6 +92,7 @@ impl World {
                 },
                 counts: Counts::new(),
                 broken: None,
+                commit_ends: BTreeSet::new(),
                 clock: SimClock {
                     base: T0,
                     started: Instant::now(),
@@ -231,6 +235,15 @@ impl World {
 
     pub fn is_tampered(&self) -> bool {
         self.state.lock().tampered
+    }
+
+    /// The disk has everything up to this record.
+    pub fn committed(&self, seq: u64) {
+        self.state.lock().commit_ends.insert(seq);
+    }
+
+    pub fn is_commit_end(&self, seq: u64) -> bool {
+        self.state.lock().commit_ends.contains(&seq)
     }
 
     /// A line of the trace: what happened, in the order in which it did.

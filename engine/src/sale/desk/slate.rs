@@ -3,7 +3,7 @@
 //!
 //! Reads the ledger; writes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -151,6 +151,7 @@ impl Slate {
 
     /// The capture of this channel and transaction, whatever it was said to be for.
     pub fn known(&self, payment: &Payment) -> Result<Option<Payment>, FactError> {
+        fail::fail_point!("payment-forgotten", |_| Ok(None));
         match self.payments.get(&payment.id) {
             Some(known) => Ok(Some(known.clone())),
             None => facts::find_payment(&self.ledger, &payment.channel, &payment.channel_txn_no),
@@ -161,16 +162,11 @@ impl Slate {
         if let Some(known) = self.payments.get(id) {
             return Ok(Some(known.clone()));
         }
-        let group = self.sale.id.as_bytes();
-        self.ledger
-            .entity(group, facts::PAYMENT, id.as_bytes())?
-            .as_ref()
-            .map(facts::payment_of)
-            .transpose()
+        facts::load_payment(&self.ledger, self.sale.id.as_bytes(), id)
     }
 
     fn payments_of(&self, order: OrderId) -> Result<Vec<Payment>, FactError> {
-        let mut payments: HashMap<PaymentId, Payment> = facts::payments_of(&self.ledger, order)?
+        let mut payments: BTreeMap<PaymentId, Payment> = facts::payments_of(&self.ledger, order)?
             .into_iter()
             .map(|p| (p.id.clone(), p))
             .collect();
@@ -203,6 +199,7 @@ impl Slate {
     /// What a refund of an order brings with it: its money goes back, and what it
     /// granted ends.
     pub fn give_back(&mut self, order: &Order, why: &str) -> Result<(), FactError> {
+        fail::fail_point!("refund-keeps-money", |_| Ok(()));
         for payment in self.payments_of(order.id)? {
             if payment.state == PaymentState::Applied
                 && let Ok(Some(due)) = payment.step(PaymentEvent::GiveBack)

@@ -12,6 +12,10 @@ pub enum Outcome {
     Replayed = 2,
     /// 200 to a cancel.
     Canceled = 3,
+    /// 2xx to a callback of the payment provider.
+    Taken = 4,
+    /// 200 to an operator's refund.
+    GivenBack = 5,
     SoldOut = 10,
     OverLimit = 11,
     KeyReused = 12,
@@ -54,7 +58,7 @@ pub enum Meaning {
 }
 
 /// Rows of the report; every outcome belongs to one.
-pub const CLASSES: [&str; 8] = [
+pub const CLASSES: [&str; 9] = [
     "won",
     "replayed",
     "sold out",
@@ -63,12 +67,15 @@ pub const CLASSES: [&str; 8] = [
     "shed",
     "unknown or cut",
     "errors",
+    "payments",
 ];
 
-const ALL: [Outcome; 22] = [
+const ALL: [Outcome; 24] = [
     Outcome::Won,
     Outcome::Replayed,
     Outcome::Canceled,
+    Outcome::Taken,
+    Outcome::GivenBack,
     Outcome::SoldOut,
     Outcome::OverLimit,
     Outcome::KeyReused,
@@ -109,6 +116,22 @@ impl Outcome {
         }
     }
 
+    /// Of an answer to `POST /v1/payments/callback`.
+    pub fn of_callback(status: u16, body: &[u8]) -> Self {
+        match status {
+            200..=299 => Self::Taken,
+            _ => Self::of_problem(status, body),
+        }
+    }
+
+    /// Of an answer to `POST /admin/v1/orders/{id}/refund`.
+    pub fn of_refund(status: u16, body: &[u8]) -> Self {
+        match status {
+            200 => Self::GivenBack,
+            _ => Self::of_problem(status, body),
+        }
+    }
+
     fn of_problem(status: u16, body: &[u8]) -> Self {
         match problem_code(body) {
             Some(b"STOCK_NOT_ENOUGH") => Self::SoldOut,
@@ -134,6 +157,8 @@ impl Outcome {
         match self {
             Self::Won | Self::Replayed => Meaning::Win,
             Self::Canceled
+            | Self::Taken
+            | Self::GivenBack
             | Self::SoldOut
             | Self::OverLimit
             | Self::KeyReused
@@ -171,6 +196,7 @@ impl Outcome {
                 6
             }
             Self::Unreadable | Self::ServerError | Self::Unexpected => 7,
+            Self::Taken | Self::GivenBack => 8,
         }
     }
 
@@ -187,6 +213,8 @@ impl Outcome {
             Self::Won => "won",
             Self::Replayed => "replayed",
             Self::Canceled => "canceled",
+            Self::Taken => "callback taken",
+            Self::GivenBack => "refund taken",
             Self::SoldOut => "sold out",
             Self::OverLimit => "over the limit",
             Self::KeyReused => "key reused, refused",
@@ -214,6 +242,11 @@ impl Outcome {
 /// the searched bytes cannot appear inside another field's text.
 pub fn problem_code(body: &[u8]) -> Option<&[u8]> {
     text_field(body, b"code")
+}
+
+/// The `status` of an answer to a callback.
+pub fn status(body: &[u8]) -> Option<&[u8]> {
+    text_field(body, b"status")
 }
 
 /// The order id of an order document, as text.
@@ -283,6 +316,15 @@ mod tests {
         );
         assert_eq!(
             Outcome::of_cancel(423, &code("ORDER_STATE_INVALID")),
+            Outcome::StateInvalid
+        );
+        assert_eq!(Outcome::of_callback(204, b""), Outcome::Taken);
+        assert_eq!(
+            Outcome::of_callback(401, &code("UNAUTHENTICATED")),
+            Outcome::Unexpected
+        );
+        assert_eq!(
+            Outcome::of_refund(423, &code("ORDER_STATE_INVALID")),
             Outcome::StateInvalid
         );
     }

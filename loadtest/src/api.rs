@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::answer::problem_code;
 use crate::client::{CallError, Connection, Target};
+use crate::pay::wire::{Entitlement, PaymentPage};
 use crate::wire::{OrderPage, Reconciliation, Sale, WireError};
 
 #[derive(Debug, Error)]
@@ -187,6 +188,36 @@ impl Api {
             path.push_str(&escape(cursor));
         }
         self.expect("GET", &path, "", OrderPage::parse).await
+    }
+
+    /// Every payment that names an order of the sale, in whatever state.
+    pub async fn payments(
+        &mut self,
+        sale: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<PaymentPage, ApiError> {
+        let mut path = format!("/admin/v1/payments?sale={sale}&limit={limit}");
+        if let Some(cursor) = cursor {
+            path.push_str("&cursor=");
+            path.push_str(&escape(cursor));
+        }
+        self.expect("GET", &path, "", PaymentPage::parse).await
+    }
+
+    /// What a buyer was granted; the reason, where the answer cannot be used.
+    pub async fn entitlements(
+        &mut self,
+        user: &str,
+    ) -> Result<Result<Vec<Entitlement>, String>, ApiError> {
+        let (status, body) = self
+            .call("GET", "/v1/me/entitlements", Some(user), "")
+            .await?;
+        if status != 200 {
+            let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
+            return Ok(Err(format!("answered {status}: {body}")));
+        }
+        Ok(Entitlement::parse_all(body).map_err(|error| error.to_string()))
     }
 
     pub async fn reconcile(&mut self) -> Result<Reconciliation, ApiError> {

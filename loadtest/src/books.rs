@@ -1,19 +1,24 @@
-//! Fetching the engine's books for the audit: waits until the sale is quiet and
+//! Fetching the engine's books for the audit: waits until the sale is settled and
 //! the order store has caught up, then pages both enumerations, asks the engine
-//! to reconcile, and looks up a sample of wins as their buyers would.
+//! to reconcile, and looks up a sample of wins as their buyers would. Where winners
+//! paid, the payments and a sample of what buyers were granted as well.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::api::{Api, ApiError, From};
-use crate::audit::{Books, Lookup};
-use crate::wire::{Order, show_id};
+use crate::audit::{Books, Granted, Lookup};
+use crate::pay::wire::{Payment, PaymentStatus};
+use crate::wire::{Order, Status, show_id};
 
 pub struct Fetcher {
     pub public: Api,
     pub admin: Api,
     pub sale_id: String,
-    /// How long the store may take to catch up.
+    /// How long the store may take to catch up, and what is due may take to be done.
     pub quiet_timeout: Duration,
+    /// Whether winners paid.
+    pub money: bool,
 }
 
 /// A win to look up: order id and the user who was told.
@@ -23,8 +28,21 @@ pub struct Probe {
     pub user: String,
 }
 
+/// Both enumerations of the ledger, looked at when this was the engine's time.
+struct Ledger {
+    at_us: i64,
+    orders: Vec<Order>,
+    seq: u64,
+    payments: Option<Vec<Payment>>,
+}
+
 const PAGE_ORDERS: u32 = 10_000;
+const PAGE_PAYMENTS: u32 = 1_000;
 const POLL: Duration = Duration::from_millis(200);
+/// Between two looks at everything.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Buyers who are asked what they were granted, and of each kind of order at least a third.
+const BUYERS_ASKED: usize = 900;
 
 impl Fetcher {
     /// None when quiet; else what did not settle within the time.
@@ -61,9 +79,36 @@ impl Fetcher {
         }
     }
 
+    /// Once nothing is due any more, or was for too long.
+    async fn settled_ledger(&mut self) -> Result<(Option<String>, Ledger), ApiError> {
+        let began = Instant::now();
+        loop {
+            let stuck = self.wait_until_quiet().await?;
+            let at = self.admin.sale(&self.sale_id).await?.server_time;
+            let (orders, seq) = self.page_all(From::Ledger).await?;
+            let payments = match self.money {
+                true => Some(self.page_payments().await?),
+                false => None,
+            };
+            let ledger = Ledger {
+                at_us: at.as_microsecond(),
+                orders,
+                seq,
+                payments,
+            };
+            let patience = self.quiet_timeout.saturating_sub(began.elapsed());
+            // Where winners paid, windows are short, and their ends are awaited.
+            let ahead_us = if self.money { patience.as_micros() } else { 0 };
+            let until_us = ledger.at_us + i64::try_from(ahead_us).unwrap_or(0);
+            if stuck.is_some() || patience.is_zero() || !ledger.owes(until_us) {
+                return Ok((stuck, ledger));
+            }
+            tokio::time::sleep(LOOK_AGAIN.min(patience)).await;
+        }
+    }
+
     pub async fn fetch(&mut self, probes: &[Probe]) -> Result<Books, ApiError> {
-        let stuck = self.wait_until_quiet().await?;
-        let (ledger, ledger_seq) = self.page_all(From::Ledger).await?;
+        let (stuck, ledger) = self.settled_ledger().await?;
         let (store, store_mark) = self.page_all(From::Store).await?;
         let mut lookups = Vec::with_capacity(probes.len());
         for probe in probes {
@@ -77,12 +122,22 @@ impl Fetcher {
                 order,
             });
         }
+        let mut grants = Vec::new();
+        if self.money {
+            for user in buyers_to_ask(&ledger.orders) {
+                let entitlements = self.public.entitlements(&user).await?;
+                grants.push(Granted { user, entitlements });
+            }
+        }
         let reconciliation = self.admin.reconcile().await?;
         let sale = self.admin.sale(&self.sale_id).await?;
         Ok(Books {
             sale,
-            ledger,
-            ledger_seq,
+            settled_us: ledger.at_us,
+            ledger: ledger.orders,
+            ledger_seq: ledger.seq,
+            payments: ledger.payments,
+            grants,
             store,
             store_mark,
             stuck,
@@ -106,13 +161,73 @@ impl Fetcher {
                 None => return Ok((orders, page.seq)),
                 // A cursor that does not move would page for ever.
                 Some(next) if empty || cursor.as_ref() == Some(&next) => {
-                    return Err(ApiError::Sale {
-                        call: format!("GET /admin/v1/sales/{}/orders", self.sale_id),
-                        why: format!("the cursor {next:?} leads nowhere"),
-                    });
+                    return Err(
+                        self.leads_nowhere(&format!("sales/{}/orders", self.sale_id), &next)
+                    );
                 }
                 Some(next) => cursor = Some(next),
             }
         }
     }
+
+    async fn page_payments(&mut self) -> Result<Vec<Payment>, ApiError> {
+        let mut payments = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = self
+                .admin
+                .payments(&self.sale_id, cursor.as_deref(), PAGE_PAYMENTS)
+                .await?;
+            let empty = page.payments.is_empty();
+            payments.extend(page.payments);
+            match page.next {
+                None => return Ok(payments),
+                Some(next) if empty || cursor.as_ref() == Some(&next) => {
+                    return Err(self.leads_nowhere("payments", &next));
+                }
+                Some(next) => cursor = Some(next),
+            }
+        }
+    }
+
+    fn leads_nowhere(&self, list: &str, cursor: &str) -> ApiError {
+        ApiError::Sale {
+            call: format!("GET /admin/v1/{list}"),
+            why: format!("the cursor {cursor:?} leads nowhere"),
+        }
+    }
+}
+
+impl Ledger {
+    /// Whether something has still to happen by itself before this moment.
+    fn owes(&self, until_us: i64) -> bool {
+        let order = self.orders.iter().any(|order| match order.status {
+            Status::PendingPayment => order.deadline_us <= until_us,
+            Status::RefundDue => true,
+            Status::Paid | Status::Delivered | Status::Closed | Status::Refunded => false,
+        });
+        let mut payments = self.payments.iter().flatten();
+        order
+            || payments.any(|payment| match payment.status {
+                PaymentStatus::Captured | PaymentStatus::RefundDue => true,
+                PaymentStatus::Applied | PaymentStatus::Refunded | PaymentStatus::Review => false,
+            })
+    }
+}
+
+/// Spread evenly over those who have something, those who had it, and the others.
+fn buyers_to_ask(orders: &[Order]) -> BTreeSet<String> {
+    let mut asked = BTreeSet::new();
+    let kinds: [fn(Status) -> bool; 3] = [
+        |status| matches!(status, Status::Paid | Status::Delivered),
+        |status| matches!(status, Status::RefundDue | Status::Refunded),
+        |status| matches!(status, Status::PendingPayment | Status::Closed),
+    ];
+    for kind in kinds {
+        let of_kind: Vec<_> = orders.iter().filter(|order| kind(order.status)).collect();
+        let step = of_kind.len().div_ceil(BUYERS_ASKED / 3).max(1);
+        let some = of_kind.iter().step_by(step);
+        asked.extend(some.map(|order| order.user.to_string()));
+    }
+    asked
 }

@@ -17,9 +17,10 @@ use crate::demo;
 use crate::fire::{FireConfig, fire};
 use crate::journal::Header;
 use crate::judge::judge;
+use crate::pay::{Secret, Till};
 use crate::progress;
 use crate::report::{About, Report};
-use crate::run::{Doors, run};
+use crate::run::{Doors, RunError, run};
 use crate::scenario::{Overrides, Scenario};
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -74,6 +75,10 @@ struct RunArgs {
     scenario: PathBuf,
     #[command(flatten)]
     engine: Engine,
+    /// Where winners pay: file with the payment provider's secret, whsec_ and base64; by
+    /// default payment-secret beside the admin token's file, where the engine writes it.
+    #[arg(long)]
+    payment_secret: Option<PathBuf>,
     /// Folder for report.json, report.html and the journal.
     #[arg(long, default_value = "loadtest-report")]
     report: PathBuf,
@@ -181,23 +186,44 @@ impl Engine {
         Duration::from_secs(self.quiet_timeout)
     }
 
-    fn apis(&self) -> Result<(Api, Api), Failure> {
-        let token = match &self.admin_token_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| ApiError::Token {
-                    path: path.display().to_string(),
-                    source,
-                })?;
-                Some(text.trim().to_owned())
-            }
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.admin_token_file else {
             // No flag: every user of the machine sees the flags of a process.
-            None => std::env::var("FLOODGATE_ADMIN_TOKEN").ok(),
+            return Ok(std::env::var("FLOODGATE_ADMIN_TOKEN").ok());
         };
+        let text = std::fs::read_to_string(path).map_err(|source| ApiError::Token {
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(Some(text.trim().to_owned()))
+    }
+
+    fn apis(&self) -> Result<(Api, Api), Failure> {
+        let token = self.token()?;
         let admin = Target::parse(&self.admin, self.allow_remote)?;
         Ok((
             Api::new(&self.public()?, None, ENGINE_PATIENCE),
             Api::new(&admin, token, ENGINE_PATIENCE),
         ))
+    }
+}
+
+impl RunArgs {
+    /// Where money moves; none where the scenario has nobody who pays.
+    fn till(&self, scenario: &Scenario) -> Result<Option<Till>, Failure> {
+        let beside = |token: &PathBuf| token.with_file_name("payment-secret");
+        let beside = self.engine.admin_token_file.as_ref().map(beside);
+        if scenario.plan.pay.is_none() {
+            return Ok(None);
+        }
+        let Some(path) = self.payment_secret.as_ref().or(beside.as_ref()) else {
+            return Err(RunError::NoTill.into());
+        };
+        Ok(Some(Till {
+            secret: Secret::read(path)?,
+            admin: Target::parse(&self.engine.admin, self.engine.allow_remote)?,
+            token: self.engine.token()?,
+        }))
     }
 }
 
@@ -213,6 +239,7 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
     let scenario = Scenario::read(&args.scenario, &overrides)?;
     let target = args.engine.public()?;
     let (mut public, mut admin) = args.engine.apis()?;
+    let till = args.till(&scenario)?;
     std::fs::create_dir_all(&args.report)?;
     let journal_path = args
         .journal
@@ -251,7 +278,10 @@ async fn run_scenario(args: &RunArgs) -> Result<bool, Failure> {
         &target,
         &journal_path,
         starts,
-        Doors::open(args.quiet),
+        Doors {
+            till,
+            ..Doors::open(args.quiet)
+        },
     )
     .await?;
     println!("{}", progress::table(&ran.stats, ran.seconds));
@@ -302,6 +332,9 @@ pub(crate) fn print_verdict(verdict: &Verdict) {
         verdict.opened_units,
         verdict.lookups
     );
+    if let Some(money) = &verdict.money {
+        println!("{money}");
+    }
     for note in &verdict.notes {
         println!("note: {note}");
     }

@@ -2,7 +2,7 @@
 //!
 //! One lock, held for well under a microsecond, never across an await. Sends
 //! come from the schedule and from a bounded heap of follow-ups (double clicks,
-//! retries, reused keys, cancels); the earlier one goes first. A scheduled send
+//! retries, reused keys, cancels, callbacks, refunds); the earlier one goes first. A scheduled send
 //! that could not start in time is dropped and counted, never sent late in
 //! silence. When the heap is full a buyer gives up, and that is counted too.
 
@@ -10,12 +10,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::task::Waker;
 
-use crate::answer::{Meaning, Outcome, order_id};
+use crate::answer::{Meaning, Outcome, order_id, status};
 use crate::buyer::{self, Next, Patience};
 use crate::journal::{Act, Entry, Writer};
 use crate::pace::Pace;
+use crate::pay::{Bill, Claim};
 use crate::plan::{Behaviour, Plan, Variant};
 use crate::stats::Stats;
+use crate::wire::Order;
 
 /// One send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,12 @@ pub enum Step {
     Click,
     BuyOther,
     Cancel,
+    /// One of the plan's callbacks, and which copy of it.
+    Callback {
+        no: u8,
+        copy: u8,
+    },
+    Refund,
 }
 
 impl Step {
@@ -44,8 +52,25 @@ impl Step {
             Self::Buy | Self::Click => Act::Buy(Variant::First),
             Self::BuyOther => Act::Buy(Variant::Other),
             Self::Cancel => Act::Cancel,
+            Self::Callback { no, .. } => Act::Callback(no),
+            Self::Refund => Act::Refund,
         }
     }
+}
+
+/// What a send is about, beyond its attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    Nothing,
+    /// The order that was won.
+    Order(String),
+    Bill(Bill),
+}
+
+/// What is owed, and whether its money was asked back.
+struct Owed {
+    bill: Bill,
+    refund_asked: bool,
 }
 
 pub enum Take {
@@ -80,6 +105,7 @@ pub struct Floor {
     idle: VecDeque<(usize, Waker)>,
     parked: Vec<bool>,
     won_ids: HashMap<u32, String>,
+    owed: HashMap<u32, Owed>,
     pub stats: Stats,
     pub journal: Writer,
 }
@@ -100,6 +126,7 @@ impl Floor {
             idle: VecDeque::new(),
             parked: vec![false; scenario.connections],
             won_ids: HashMap::new(),
+            owed: HashMap::new(),
             stats: Stats::default(),
             journal,
         }
@@ -190,7 +217,11 @@ impl Floor {
                 outcome,
                 Outcome::Unexpected | Outcome::ServerError | Outcome::Unreadable
             );
-            let evidence = if outcome.meaning() == Meaning::Win || outcome == Outcome::Canceled {
+            let told = matches!(
+                outcome,
+                Outcome::Canceled | Outcome::Taken | Outcome::GivenBack
+            );
+            let evidence = if outcome.meaning() == Meaning::Win || told {
                 end.body
             } else if strange {
                 &end.body[..end.body.len().min(STRANGE_BYTES_MAX)]
@@ -219,7 +250,7 @@ impl Floor {
             waited_ms,
             end.retry_after_s,
             jitter_ms,
-            self.patience,
+            self.patience_of(job.step),
         ) {
             Next::Settled => self.settled(job, end, now_us),
             Next::Again { after_ms } => {
@@ -235,6 +266,18 @@ impl Floor {
         self.wake_if_due(now_us);
     }
 
+    /// Provider and operator are machines: nothing but an answer satisfies them.
+    fn patience_of(&self, step: Step) -> Patience {
+        let retry_shed = match step {
+            Step::Buy | Step::Click | Step::BuyOther | Step::Cancel => self.patience.retry_shed,
+            Step::Callback { .. } | Step::Refund => true,
+        };
+        Patience {
+            retry_shed,
+            ..self.patience
+        }
+    }
+
     fn settled(&mut self, job: Job, end: &End<'_>, now_us: u64) {
         match job.step {
             Step::Buy => {}
@@ -242,7 +285,8 @@ impl Floor {
                 self.won_ids.remove(&job.attempt);
                 return;
             }
-            Step::Click | Step::BuyOther => return,
+            Step::Callback { no, .. } => return self.heard(job.attempt, no, end, now_us),
+            Step::Click | Step::BuyOther | Step::Refund => return,
         }
         self.stats
             .settled
@@ -250,6 +294,9 @@ impl Floor {
         let won = end
             .outcome
             .is_some_and(|outcome| outcome.meaning() == Meaning::Win);
+        if won {
+            self.pays(job.attempt, end.body, now_us);
+        }
         match self.plan.behaviour(job.attempt) {
             Behaviour::ReuseKey => {
                 self.follow(
@@ -275,9 +322,59 @@ impl Floor {
         }
     }
 
-    /// The order a cancel is about.
-    pub fn won_id(&self, attempt: u32) -> Option<String> {
-        self.won_ids.get(&attempt).cloned()
+    /// Everything that the provider will tell of this winner.
+    fn pays(&mut self, attempt: u32, body: &[u8], now_us: u64) {
+        let callbacks = self.plan.callbacks(attempt);
+        // A win that cannot be read is the audit's business.
+        let (false, Ok(order)) = (callbacks.is_empty(), Order::parse(body)) else {
+            return;
+        };
+        let Some(id) = order_id(body) else {
+            return;
+        };
+        let bill = Bill {
+            order: id.to_owned(),
+            amount_cent: order.amount_cent,
+            currency: order.currency,
+            won_us: now_us,
+        };
+        let refund_asked = false;
+        self.owed.insert(attempt, Owed { bill, refund_asked });
+        for callback in callbacks {
+            let first_us = now_us + 1_000 * callback.after_ms;
+            for copy in 0..callback.n_copies {
+                let no = callback.no;
+                let at_us = first_us + 1_000 * self.plan.copy_after_ms(attempt, copy);
+                self.follow(attempt, Step::Callback { no, copy }, at_us);
+            }
+        }
+    }
+
+    /// The order took a payment: perhaps an operator will give it back.
+    fn heard(&mut self, attempt: u32, no: u8, end: &End<'_>, now_us: u64) {
+        let applied = end.outcome == Some(Outcome::Taken) && status(end.body) == Some(b"APPLIED");
+        let paid = self.plan.callbacks(attempt);
+        let paid = paid.iter().any(|c| c.no == no && c.claim == Claim::Success);
+        let (true, Some(refund)) = (applied && paid, self.plan.refund(attempt)) else {
+            return;
+        };
+        let Some(owed) = self.owed.get_mut(&attempt) else {
+            return;
+        };
+        if !std::mem::replace(&mut owed.refund_asked, true) {
+            self.follow(attempt, Step::Refund, now_us + 1_000 * refund.after_ms);
+        }
+    }
+
+    pub fn about(&self, job: &Job) -> About {
+        let order = || self.won_ids.get(&job.attempt).cloned().map(About::Order);
+        let bill = || self.owed.get(&job.attempt).map(|owed| owed.bill.clone());
+        match job.step {
+            Step::Buy | Step::Click | Step::BuyOther => None,
+            Step::Cancel => order(),
+            Step::Callback { .. } | Step::Refund => bill().map(About::Bill),
+        }
+        .unwrap_or(About::Nothing)
     }
 
     fn follow(&mut self, attempt: u32, step: Step, at_us: u64) {
@@ -467,8 +564,8 @@ mod tests {
             }
         };
         assert_eq!(
-            (cancel.attempt, world.floor.won_id(0)),
-            (0, Some("the-id".into()))
+            (cancel.attempt, world.floor.about(&cancel)),
+            (0, About::Order("the-id".into()))
         );
     }
 

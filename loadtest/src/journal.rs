@@ -65,13 +65,25 @@ pub struct DefinedSku {
     pub price_cent: i64,
     pub currency: String,
     pub units: i64,
+    /// The work that a paid order is granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Buy(Variant),
     Cancel,
+    /// By an operator.
+    Refund,
+    /// By the provider: which of the plan's callbacks of this attempt.
+    Callback(u8),
 }
+
+/// Of an attempt, at most; the plan has three.
+const CALLBACKS_MAX: u8 = 16;
+/// Callbacks are numbered from here.
+const CALLBACKS_AT: u8 = 16;
 
 impl Act {
     fn number(self) -> u8 {
@@ -79,6 +91,8 @@ impl Act {
             Self::Buy(Variant::First) => 0,
             Self::Buy(Variant::Other) => 1,
             Self::Cancel => 2,
+            Self::Refund => 3,
+            Self::Callback(no) => CALLBACKS_AT + no,
         }
     }
 
@@ -87,8 +101,10 @@ impl Act {
             Self::Buy(Variant::First),
             Self::Buy(Variant::Other),
             Self::Cancel,
+            Self::Refund,
         ]
         .into_iter()
+        .chain((0..CALLBACKS_MAX).map(Self::Callback))
         .find(|act| act.number() == number)
     }
 }
@@ -339,6 +355,15 @@ mod tests {
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().nth(8), Some(entry(8, &long)));
         assert_eq!(journal.entries().nth(9), Some(entry(9, b"")));
+    }
+
+    #[test]
+    fn every_act_has_a_number_of_its_own() {
+        let acts: Vec<_> = (0..=u8::MAX).filter_map(Act::from_number).collect();
+        assert_eq!(acts.len(), 4 + usize::from(CALLBACKS_MAX));
+        for act in acts {
+            assert_eq!(Act::from_number(act.number()), Some(act));
+        }
     }
 
     #[test]

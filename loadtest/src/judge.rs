@@ -40,11 +40,13 @@ pub async fn judge(
         .into());
     }
     let probes = probes(&journals);
+    let money = journals.iter().any(|j| j.header.plan.pay.is_some());
     let mut fetcher = Fetcher {
         public,
         admin,
         sale_id,
         quiet_timeout: patience,
+        money,
     };
     let mut n_fetched = 0;
     loop {

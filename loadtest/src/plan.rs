@@ -7,6 +7,8 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pay::Pay;
+
 /// One line of a purchase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -60,6 +62,9 @@ pub struct Plan {
     /// Makes the keys of this run its own.
     pub key_prefix: String,
     pub mix: Mix,
+    /// None: nobody pays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay: Option<Pay>,
 }
 
 /// How far back "a user who tried before" may lie, in attempts.
@@ -153,7 +158,7 @@ impl Plan {
         .into_bytes()
     }
 
-    fn dice(&self, attempt: u32, stream: u64) -> u64 {
+    pub(crate) fn dice(&self, attempt: u32, stream: u64) -> u64 {
         mix64(self.seed ^ mix64(u64::from(attempt) ^ (stream << 40)))
     }
 }
@@ -166,7 +171,7 @@ fn mix64(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn unit(bits: u64) -> f64 {
+pub(crate) fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
@@ -195,6 +200,7 @@ pub(crate) mod tests {
                 cancel: 0.01,
                 again: 0.05,
             },
+            pay: None,
         }
     }
 

@@ -71,11 +71,12 @@ pub fn table(stats: &Stats, seconds: f64) -> String {
     out
 }
 
-pub fn latencies(stats: &Stats) -> [(&'static str, Percentiles); 5] {
+pub fn latencies(stats: &Stats) -> [(&'static str, Percentiles); 6] {
     [
         ("all answers", stats.all.percentiles()),
         ("won", stats.won.percentiles()),
         ("sold out", stats.sold_out.percentiles()),
+        ("callback taken", stats.taken.percentiles()),
         ("until definite", stats.settled.percentiles()),
         ("generator late by", stats.lateness.percentiles()),
     ]

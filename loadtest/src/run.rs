@@ -18,8 +18,9 @@ use tokio::sync::watch;
 
 use crate::answer::Outcome;
 use crate::client::{CallError, Connection, Target};
-use crate::floor::{End, Floor, Job, Step, Take};
+use crate::floor::{About, End, Floor, Job, Step, Take};
 use crate::journal::{Header, JournalError, Writer};
+use crate::pay::{Operator, Provider, Till};
 use crate::plan::{Plan, Variant};
 use crate::progress;
 use crate::scenario::Scenario;
@@ -33,6 +34,10 @@ pub enum RunError {
     Line(#[from] tokio::task::JoinError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error(
+        "winners pay in this scenario, and nobody said with which secret: give --payment-secret"
+    )]
+    NoTill,
 }
 
 /// A finished run.
@@ -52,6 +57,8 @@ pub struct Doors {
     pub wins: Arc<AtomicU64>,
     /// No line a second.
     pub quiet: bool,
+    /// Needed where winners pay.
+    pub till: Option<Till>,
 }
 
 impl Doors {
@@ -61,6 +68,7 @@ impl Doors {
             closed: watch::channel(false).1,
             wins: Arc::default(),
             quiet,
+            till: None,
         }
     }
 }
@@ -90,17 +98,26 @@ pub async fn run(
     mut doors: Doors,
 ) -> Result<Ran, RunError> {
     let plan = header.plan.clone();
+    if plan.pay.is_some() && doors.till.is_none() {
+        return Err(RunError::NoTill);
+    }
     let writer = Writer::create(journal, header)?;
     let shared = Arc::new(Shared {
         floor: Mutex::new(Floor::new(scenario, plan.clone(), writer)),
-        requests: Requests::new(&plan, target),
+        requests: Requests::new(header, target, doors.till.as_ref()),
         plan,
         starts,
     });
     let mut lines = Vec::with_capacity(scenario.connections);
     for line in 0..scenario.connections {
         let connection = Connection::new(target.addr, scenario.answer_timeout);
-        lines.push(tokio::spawn(serve_line(shared.clone(), line, connection)));
+        let timeout = scenario.answer_timeout;
+        lines.push(tokio::spawn(serve_line(
+            shared.clone(),
+            line,
+            connection,
+            timeout,
+        )));
     }
     let (total, wins) = (scenario.pace.total(), Arc::clone(&doors.wins));
     let ticker = tokio::spawn(tick(shared.clone(), total, wins, doors.quiet));
@@ -158,7 +175,12 @@ pub async fn run(
 /// Waiting this long after a refused connection keeps an outage from burning the CPU.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
-async fn serve_line(shared: Arc<Shared>, line: usize, mut connection: Connection) {
+async fn serve_line(
+    shared: Arc<Shared>,
+    line: usize,
+    mut connection: Connection,
+    answer_timeout: Duration,
+) {
     let mut request = Vec::with_capacity(1024);
     // A line stands for many buyers, so its first connect is nobody's latency;
     // if it fails the first send tries again and counts.
@@ -169,13 +191,8 @@ async fn serve_line(shared: Arc<Shared>, line: usize, mut connection: Connection
             let mut floor = shared.floor.lock();
             match floor.take(shared.now_us()) {
                 Take::Job(job) => {
-                    let cut = floor.cuts(&job);
-                    let id = if job.step == Step::Cancel {
-                        floor.won_id(job.attempt)
-                    } else {
-                        None
-                    };
-                    Poll::Ready(Some((job, cut, id)))
+                    let (cut, about) = (floor.cuts(&job), floor.about(&job));
+                    Poll::Ready(Some((job, cut, about)))
                 }
                 Take::Finished => Poll::Ready(None),
                 Take::Wait => {
@@ -184,14 +201,21 @@ async fn serve_line(shared: Arc<Shared>, line: usize, mut connection: Connection
                 }
             }
         });
-        let Some((job, cut, id)) = picked.await else {
+        let Some((job, cut, about)) = picked.await else {
             return;
         };
+        let sent_us = shared.now_us();
         shared
             .requests
-            .write(&shared.plan, &job, id.as_deref(), &mut request);
-        let sent_us = shared.now_us();
-        let refused = send(&shared, &mut connection, job, cut, &request, sent_us).await;
+            .write(&shared.plan, &job, &about, sent_us, &mut request);
+        let refused = match (job.step, &shared.requests.operator) {
+            (Step::Refund, Some(operator)) => {
+                // Operators are few: none keeps one of the admin API's connections.
+                let mut own = Connection::new(operator.admin.addr, answer_timeout);
+                send(&shared, &mut own, job, cut, &request, sent_us).await
+            }
+            _others => send(&shared, &mut connection, job, cut, &request, sent_us).await,
+        };
         if refused {
             tokio::time::sleep(REFUSED_PAUSE).await;
         }
@@ -227,6 +251,8 @@ async fn send(
             let outcome = match job.step {
                 Step::Buy | Step::Click | Step::BuyOther => Outcome::of_purchase(head.status, body),
                 Step::Cancel => Outcome::of_cancel(head.status, body),
+                Step::Callback { .. } => Outcome::of_callback(head.status, body),
+                Step::Refund => Outcome::of_refund(head.status, body),
             };
             End {
                 outcome: Some(outcome),
@@ -291,10 +317,13 @@ struct Requests {
     cancel_host: Vec<u8>,
     /// Content-Length and body, by SKU and variant.
     tails: Vec<[Vec<u8>; 2]>,
+    provider: Option<Provider>,
+    operator: Option<Operator>,
 }
 
 impl Requests {
-    fn new(plan: &Plan, target: &Target) -> Self {
+    fn new(header: &Header, target: &Target, till: Option<&Till>) -> Self {
+        let plan = &header.plan;
         let host = &target.authority;
         let tail = |sku: usize, more: u32| {
             let body = plan.body(crate::plan::Ask {
@@ -312,20 +341,42 @@ impl Requests {
             .into_bytes(),
             cancel_host: format!("/cancel HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nx-user-id: ").into_bytes(),
             tails: (0..plan.skus.len()).map(|sku| [tail(sku, 0), tail(sku, 1)]).collect(),
+            provider: till.map(|till| Provider::new(till, target, header.started_unix_ms)),
+            operator: till.map(Operator::new),
         }
     }
 
-    fn write(&self, plan: &Plan, job: &Job, order_id: Option<&str>, out: &mut Vec<u8>) {
+    fn write(&self, plan: &Plan, job: &Job, about: &About, now_us: u64, out: &mut Vec<u8>) {
         out.clear();
         let variant = match job.step {
             Step::Buy | Step::Click => Variant::First,
             Step::BuyOther => Variant::Other,
             Step::Cancel => {
                 out.extend_from_slice(b"POST /v1/orders/");
-                out.extend_from_slice(order_id.unwrap_or_default().as_bytes());
+                if let About::Order(id) = about {
+                    out.extend_from_slice(id.as_bytes());
+                }
                 out.extend_from_slice(&self.cancel_host);
                 plan.write_user(job.attempt, out);
                 out.extend_from_slice(b"\r\n\r\n");
+                return;
+            }
+            Step::Callback { no, .. } => {
+                let callbacks = plan.callbacks(job.attempt);
+                let callback = callbacks.iter().find(|callback| callback.no == no);
+                if let (Some(provider), Some(callback), About::Bill(bill)) =
+                    (&self.provider, callback, about)
+                {
+                    provider.write(plan, job.attempt, callback, bill, now_us, out);
+                }
+                return;
+            }
+            Step::Refund => {
+                if let (Some(operator), Some(refund), About::Bill(bill)) =
+                    (&self.operator, plan.refund(job.attempt), about)
+                {
+                    operator.write(&bill.order, refund, out);
+                }
                 return;
             }
         };

@@ -70,6 +70,8 @@ pub struct Stats {
     pub all: Latency,
     pub won: Latency,
     pub sold_out: Latency,
+    /// Callbacks of the payment provider that were taken.
+    pub taken: Latency,
     /// From the first intended send to a definite answer, retries included.
     pub settled: Latency,
     /// How late sends left: the generator's own share of the latency.
@@ -99,6 +101,8 @@ impl Stats {
             self.won.record(latency_us);
         } else if outcome == Outcome::SoldOut {
             self.sold_out.record(latency_us);
+        } else if outcome == Outcome::Taken {
+            self.taken.record(latency_us);
         }
     }
 
@@ -186,7 +190,7 @@ mod tests {
                 rows[1].answers,
                 rows[2].dropped
             ),
-            (3, 1, [0; 8], 3)
+            (3, 1, [0; 9], 3)
         );
         assert!((499_000..=501_000).contains(&rows[0].p50_us));
         assert_eq!(stats.won.percentiles().n, 1);

@@ -1,12 +1,18 @@
 //! The verdict: from the buyers' journals and the engine's books, are the
-//! promises P1-P4 and P6-P8 kept?
+//! promises P1-P8 kept?
 //!
 //! Pure: everything it judges is handed in, so tests can hand in lies. Each
 //! finding names its promise and its evidence. What cannot be judged soundly
 //! becomes a note, never a finding.
 
+mod callbacks;
+mod grants;
 mod held;
 mod memory;
+mod money;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod money_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -15,8 +21,10 @@ mod told;
 use serde::Serialize;
 
 use crate::journal::Journal;
+use crate::pay::wire::{Entitlement, Payment};
 use crate::wire::{Order, Reconciliation, Sale};
 pub use memory::{Memory, Told};
+pub use money::Money;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Promise {
@@ -24,6 +32,7 @@ pub enum Promise {
     P2,
     P3,
     P4,
+    P5,
     P6,
     P7,
     P8,
@@ -39,6 +48,7 @@ impl Promise {
             Self::P2 => "P2 won means durable",
             Self::P3 => "P3 one key, one order",
             Self::P4 => "P4 never take back a win",
+            Self::P5 => "P5 nothing stays stuck",
             Self::P6 => "P6 limits hold",
             Self::P7 => "P7 every order reaches the store once",
             Self::P8 => "P8 stock adds up",
@@ -46,11 +56,12 @@ impl Promise {
         }
     }
 
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::P1,
         Self::P2,
         Self::P3,
         Self::P4,
+        Self::P5,
         Self::P6,
         Self::P7,
         Self::P8,
@@ -67,12 +78,25 @@ pub struct Lookup {
     pub order: Option<Result<Order, String>>,
 }
 
+/// A buyer's look at what was granted, `GET /v1/me/entitlements`.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    pub user: String,
+    pub entitlements: Result<Vec<Entitlement>, String>,
+}
+
 /// What the engine says about itself.
 #[derive(Clone, Debug)]
 pub struct Books {
     pub sale: Sale,
+    /// The engine's time before its ledger was read, and after everything due had its time.
+    pub settled_us: i64,
     pub ledger: Vec<Order>,
     pub ledger_seq: u64,
+    /// None: nobody was to pay, and the engine was not asked.
+    pub payments: Option<Vec<Payment>>,
+    /// A sample of the buyers.
+    pub grants: Vec<Granted>,
     pub store: Vec<Order>,
     pub store_mark: u64,
     /// Why the books never became quiet.
@@ -102,6 +126,9 @@ pub struct Verdict {
     pub live_units: u64,
     pub opened_units: i64,
     pub lookups: u64,
+    /// Where winners paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub money: Option<Money>,
 }
 
 impl Verdict {
@@ -156,6 +183,7 @@ pub fn audit(journals: &[Journal], books: &Books) -> Verdict {
     let index = held::Index::of(books, &mut findings);
     told::check(journals, &memory, books, &index, &mut findings, &mut notes);
     held::check(journals, &memory, books, &index, &mut findings, &mut notes);
+    let money = money::check(journals, &memory, books, &index, &mut findings, &mut notes);
     let attempts = journals
         .iter()
         .map(|journal| u64::from(journal.header.attempts))
@@ -182,5 +210,6 @@ pub fn audit(journals: &[Journal], books: &Books) -> Verdict {
             .sum(),
         opened_units: books.sale.skus.iter().map(|sku| sku.stock.opened).sum(),
         lookups: books.lookups.len() as u64,
+        money,
     }
 }

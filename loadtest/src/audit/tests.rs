@@ -41,7 +41,7 @@ fn order(plan: &Plan, attempt: u32) -> Order {
     }
 }
 
-fn document(order: &Order) -> String {
+pub(super) fn document(order: &Order) -> String {
     let at = |us| jiff::Timestamp::from_microsecond(us).unwrap();
     let reason = order.closed.map(|reason| match reason {
         ClosedReason::Timeout => "timeout",
@@ -66,6 +66,7 @@ impl World {
             user_prefix: "u".into(),
             key_prefix: "k-".into(),
             mix: Mix::default(),
+            pay: None,
         };
         let orders: Vec<Order> = (0..5).map(|attempt| order(&plan, attempt)).collect();
         let lookup = |order: &Order| Lookup {
@@ -101,6 +102,9 @@ impl World {
                 durable_seq: 9,
                 skus: vec![sku],
             },
+            settled_us: NOW_S * SECOND_US,
+            payments: None,
+            grants: Vec::new(),
             lookups: orders.iter().map(lookup).collect(),
             ledger: orders.clone(),
             ledger_seq: 9,
@@ -119,6 +123,7 @@ impl World {
                 price_cent: 450,
                 currency: "EUR".into(),
                 units: 5,
+                work: None,
             }],
         };
         let mut world = Self {

@@ -249,6 +249,7 @@ async fn line(
             closed: closed.clone(),
             wins: Arc::clone(wins),
             quiet: true,
+            till: None,
         };
         sold.push(sell(shop, &scenario, line > 0, doors).await?);
     }

@@ -94,6 +94,11 @@ fn promises(out: &mut String, report: &Report) {
             show_count(audit.lookups),
         ),
     );
+    if let Some(money) = &audit.money {
+        for line in money.to_string().lines() {
+            put(out, format_args!("<p>{}</p>", escape(line)));
+        }
+    }
     if !audit.notes.is_empty() {
         let notes: String = audit
             .notes
@@ -110,7 +115,7 @@ fn charts(out: &mut String, report: &Report) {
         rows.iter().map(|row| value(row) as f64).collect::<Vec<_>>()
     };
     let mut answers: Vec<Series<'_>> = Vec::new();
-    let classes = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"];
+    let classes = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"];
     for (at, (name, class)) in CLASSES.into_iter().zip(classes).enumerate() {
         answers.push(Series {
             name,
@@ -120,7 +125,7 @@ fn charts(out: &mut String, report: &Report) {
     }
     answers.push(Series {
         name: "dropped",
-        class: "c8",
+        class: "c9",
         values: column(&|row| row.dropped),
     });
     out.push_str("<h2>Over time</h2>");

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::pay::check_pay;
 use super::raw::{RawSale, RawScenario};
 use crate::buyer::Patience;
 use crate::journal::{Defined, DefinedSku};
@@ -32,7 +33,11 @@ pub enum ScenarioError {
     },
 }
 
-fn wrong(field: impl Into<String>, value: impl ToString, allowed: &'static str) -> ScenarioError {
+pub(super) fn wrong(
+    field: impl Into<String>,
+    value: impl ToString,
+    allowed: &'static str,
+) -> ScenarioError {
     ScenarioError::Value {
         field: field.into(),
         value: value.to_string(),
@@ -130,6 +135,10 @@ fn check(raw: RawScenario) -> Result<Scenario, ScenarioError> {
     }
     check_id("userPrefix", &raw.user_prefix, 40)?;
     let mix = check_mix(&raw)?;
+    let pay = match &raw.pay {
+        Some(pay) => Some(check_pay(pay, raw.sale.pay_window_seconds)?),
+        None => None,
+    };
     let sale = check_sale(raw.sale)?;
     let plan = Plan {
         seed: raw.seed,
@@ -140,6 +149,7 @@ fn check(raw: RawScenario) -> Result<Scenario, ScenarioError> {
         user_prefix: raw.user_prefix,
         key_prefix: String::new(),
         mix,
+        pay,
     };
     Ok(Scenario {
         plan,
@@ -186,7 +196,7 @@ fn check_mix(raw: &RawScenario) -> Result<Mix, ScenarioError> {
     })
 }
 
-fn check_id(field: &str, id: &str, length_max: usize) -> Result<(), ScenarioError> {
+pub(super) fn check_id(field: &str, id: &str, length_max: usize) -> Result<(), ScenarioError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if id.is_empty() || id.len() > length_max || !id.bytes().all(plain) {
         return Err(wrong(
@@ -264,6 +274,7 @@ fn check_sale(raw: RawSale) -> Result<SaleDefinition, ScenarioError> {
         price_cent: sku.price_cent,
         currency: sku.currency.clone(),
         units: sku.units,
+        work: sku.grant.as_ref().map(|grant| grant.work_id.clone()),
     });
     let defined = Defined {
         units_per_user: raw.units_per_user,

@@ -29,6 +29,7 @@ pub(super) struct RawScenario {
     pub(super) retry_shed: bool,
     #[serde(default)]
     pub(super) mix: RawMix,
+    pub(super) pay: Option<RawPay>,
     pub(super) sale: RawSale,
     pub(super) phases: Vec<Phase>,
 }
@@ -66,6 +67,40 @@ pub(super) struct RawMix {
     pub(super) key_reuse_share: f64,
     pub(super) cancel_share: f64,
     pub(super) again_share: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawPay {
+    #[serde(default)]
+    pub(super) on_time_share: f64,
+    #[serde(default)]
+    pub(super) late_share: f64,
+    #[serde(default)]
+    pub(super) twice_share: f64,
+    #[serde(default)]
+    pub(super) lie_share: f64,
+    #[serde(default)]
+    pub(super) failed_first_share: f64,
+    #[serde(default)]
+    pub(super) reorder_share: f64,
+    #[serde(default)]
+    pub(super) repeats_max: u32,
+    #[serde(default)]
+    pub(super) refund_share: f64,
+    #[serde(default)]
+    pub(super) restock_share: f64,
+    #[serde(default = "delay_ms")]
+    pub(super) delay_ms: u64,
+    #[serde(default = "channels")]
+    pub(super) channels: Vec<String>,
+}
+
+fn delay_ms() -> u64 {
+    1_000
+}
+fn channels() -> Vec<String> {
+    vec!["card".into(), "wallet".into()]
 }
 
 /// The engine's sale definition; times may be relative to the first attempt.
@@ -110,5 +145,17 @@ pub(super) struct RawSku {
     pub(super) currency: String,
     pub(super) units: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) grant: Option<toml::Value>,
+    pub(super) grant: Option<RawGrant>,
+}
+
+/// What a paid order is granted.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawGrant {
+    pub(super) work_id: String,
+    valid_days: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices_max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when_full: Option<String>,
 }

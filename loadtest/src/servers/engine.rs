@@ -71,6 +71,11 @@ impl Engine {
         self.folder.join("data").join("admin-token")
     }
 
+    /// Where it writes the secret of its payment provider.
+    pub fn payment_secret_file(&self) -> PathBuf {
+        self.folder.join("data").join("payment-secret")
+    }
+
     fn run(&mut self) -> Result<(), ServerError> {
         let mut command = bound(&self.program);
         // The caller's own engine settings are for the caller's own engine.

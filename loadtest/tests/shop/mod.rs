@@ -1,6 +1,10 @@
 //! A tiny shop with the engine's HTTP contract, honest or lying in one way.
 //! Public and admin API share one port; threads and a mutex, nothing clever.
 
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+pub(crate) mod till;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,6 +29,12 @@ pub(crate) enum Lie {
     StoreMissesOne,
     StockDrifts,
     SellsNothing,
+    /// Takes a payment and has never heard of it.
+    ForgetsPayments,
+    /// The money goes back, the film stays.
+    KeepsGrants,
+    /// Money that nobody wants is never sent back.
+    SitsOnMoney,
 }
 
 pub(crate) const TOKEN: &str = "shop-token";
@@ -34,9 +44,12 @@ struct Order {
     user: String,
     key: String,
     quantity: i64,
-    closed: bool,
+    closed: Option<&'static str>,
+    paid: bool,
+    /// Whether the units went back on sale.
+    refunded: Option<bool>,
     created: String,
-    deadline: String,
+    deadline: jiff::Timestamp,
 }
 
 struct Shop {
@@ -46,6 +59,7 @@ struct Shop {
     keys: HashMap<(String, String), (String, usize)>,
     n_purchases: u64,
     forgot: bool,
+    payments: Vec<till::Payment>,
 }
 
 /// The shop's address; it lives as long as the test process.
@@ -59,6 +73,7 @@ pub(crate) fn open(lie: Lie) -> String {
         keys: HashMap::new(),
         n_purchases: 0,
         forgot: false,
+        payments: Vec::new(),
     };
     let shop = Arc::new(Mutex::new(shop));
     std::thread::spawn(move || {
@@ -147,6 +162,7 @@ fn problem(status: u16, code: &str) -> (u16, Value) {
 
 impl Shop {
     fn answer(&mut self, request: &Request) -> Option<(u16, Value)> {
+        self.close_windows();
         let path = request.path.as_str();
         let token = request.headers.get("authorization").map(String::as_str);
         if path.starts_with("/admin") && token != Some(&format!("Bearer {TOKEN}")) {
@@ -169,6 +185,12 @@ impl Shop {
                 Some((200, json!({"differences": 0, "skus": [], "detail": []})))
             }
             ("POST", "/v1/orders") => self.purchase(request, user),
+            ("POST", "/v1/payments/callback") => Some(self.callback(request)),
+            ("GET", "/v1/me/entitlements") => Some((200, self.entitlements(&user))),
+            ("POST", path) if path.ends_with("/refund") => Some(self.refund(path, request)),
+            ("GET", path) if path.starts_with("/admin/v1/payments?") => {
+                Some((200, self.list_payments(path)))
+            }
             ("GET", path) if path.contains("/orders?from=") => Some((200, self.page(path))),
             ("GET", path) if path.starts_with("/v1/orders/") => {
                 let found = self
@@ -182,7 +204,7 @@ impl Shop {
                 let Some(found) = self.orders.iter().position(mine) else {
                     return Some(problem(404, "NOT_FOUND"));
                 };
-                self.orders[found].closed = true;
+                self.orders[found].closed = Some("canceled");
                 Some((200, self.show(found)))
             }
             ("GET", path) if path.contains("/sales/") => Some((200, self.show_sale())),
@@ -197,7 +219,7 @@ impl Shop {
     fn live(&self) -> i64 {
         self.orders
             .iter()
-            .filter(|order| !order.closed)
+            .filter(|order| order.is_live())
             .map(|order| order.quantity)
             .sum()
     }
@@ -236,7 +258,7 @@ impl Shop {
         let mine = self
             .orders
             .iter()
-            .filter(|order| order.user == user && !order.closed);
+            .filter(|order| order.user == user && order.is_live());
         let used: i64 = mine.map(|order| order.quantity).sum();
         let limit = self.sale["unitsPerUser"].as_i64().unwrap();
         if used + quantity > limit && !matches!(self.lie, Lie::ForgetsLimits | Lie::ForgetsKeys) {
@@ -247,7 +269,7 @@ impl Shop {
         } else {
             0
         };
-        if self.live() + quantity > self.units() + spare {
+        if self.live() + self.withdrawn() + quantity > self.units() + spare {
             return problem(422, "STOCK_NOT_ENOUGH");
         }
         let now = jiff::Timestamp::now();
@@ -256,9 +278,11 @@ impl Shop {
             user,
             key,
             quantity,
-            closed: false,
+            closed: None,
+            paid: false,
+            refunded: None,
             created: now.to_string(),
-            deadline: (now + jiff::SignedDuration::from_secs(900)).to_string(),
+            deadline: now + self.window(),
         };
         self.orders.push(order);
         let at = self.orders.len() - 1;
@@ -275,20 +299,19 @@ impl Shop {
     fn show(&self, at: usize) -> Value {
         let order = &self.orders[at];
         let price = self.sale["skus"][0]["priceCent"].as_i64().unwrap();
-        let closed = order.closed.then_some("canceled");
         json!({
             "orderId": order.id, "saleId": self.sale["id"],
-            "status": if order.closed { "CLOSED" } else { "PENDING_PAYMENT" }, "closedReason": closed,
+            "status": self.status(order), "closedReason": order.closed,
             "items": [{"skuId": "green", "quantity": order.quantity, "priceCent": price}],
             "payAmountCent": price * order.quantity, "currency": "EUR",
-            "payDeadlineAt": order.deadline, "createdAt": order.created,
+            "payDeadlineAt": order.deadline.to_string(), "createdAt": order.created,
         })
     }
 
     fn page(&mut self, path: &str) -> Value {
         let from_store = path.contains("from=store");
         if self.lie == Lie::CancelsByItself {
-            self.orders[2].closed = true;
+            self.orders[2].closed = Some("canceled");
         }
         let start: usize = path
             .split("cursor=")
@@ -302,7 +325,7 @@ impl Shop {
                 continue;
             }
             let mut row = self.show(at);
-            let n_events = 1 + u64::from(self.orders[at].closed);
+            let n_events = self.n_events(&self.orders[at]);
             row["userId"] = json!(self.orders[at].user);
             row["idempotencyKey"] = json!(self.orders[at].key);
             row["version"] = json!(n_events.to_string());
@@ -321,8 +344,9 @@ impl Shop {
     fn show_sale(&self) -> Value {
         let drift = i64::from(self.lie == Lie::StockDrifts);
         let (opened, live) = (self.units(), self.live());
-        let stock = json!({"opened": opened, "available": opened - live, "held": live - drift,
-            "sold": 0, "withdrawn": 0, "transfer": 0});
+        let (sold, withdrawn) = (self.sold(), self.withdrawn());
+        let stock = json!({"opened": opened, "available": opened - live - withdrawn,
+            "held": live - sold - drift, "sold": sold, "withdrawn": withdrawn, "transfer": 0});
         json!({
             "id": self.sale["id"], "phase": "OPEN", "unitsPerUser": self.sale["unitsPerUser"],
             "serverTime": jiff::Timestamp::now().to_string(), "durableSeq": self.orders.len(),

@@ -21,7 +21,7 @@ use crate::domain::sign::{Secret, Secrets};
 use crate::domain::time::{Clock, UnixMs};
 use crate::grant::{GrantMetrics, GrantParts, Grants};
 use crate::http::{
-    self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Public,
+    self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Policies, Public,
 };
 use crate::own_file;
 use crate::paying;
@@ -224,16 +224,16 @@ pub async fn run(
         run: seed()?,
         seed: seed()?,
     }));
-    let public = Arc::new(Public::new(
-        Arc::clone(&selling),
+    let public = Arc::new(Public {
+        selling: Arc::clone(&selling),
         grants,
-        config.http.clone(),
-        HttpMetrics::register(&registry).map_err(text)?,
-        Arc::clone(&ready),
-        &config.buyers,
+        policies: Policies::new(&config.buyers),
+        config: config.http.clone(),
+        metrics: HttpMetrics::register(&registry).map_err(text)?,
+        ready: Arc::clone(&ready),
         payments,
         run_id,
-    ));
+    });
     let admin = Arc::new(Admin {
         selling: Arc::clone(&selling),
         store,

@@ -32,4 +32,5 @@ pub use accept::{Bounds, Listener, serve};
 pub use admin::Admin;
 pub use metrics::HttpMetrics;
 pub use places::{ClientCap, ConnectionMetrics};
+pub use ratelimit::Policies;
 pub use routes::Public;

@@ -19,7 +19,7 @@ use super::metrics::{HttpMetrics, Route};
 use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
 use super::{entitlements, mock_pay, orders, payments, sales};
-use crate::config::{BuyerRules, HttpConfig};
+use crate::config::HttpConfig;
 use crate::grant::{Grants, Kind};
 use crate::payment::Payments;
 use crate::sale::Selling;
@@ -34,9 +34,10 @@ pub struct Public {
     pub config: HttpConfig,
     pub metrics: HttpMetrics,
     pub ready: Arc<AtomicBool>,
-    pub(super) policies: Policies,
+    pub policies: Policies,
     pub payments: Arc<Payments>,
-    run_id: u32,
+    /// Part of the ids that requests are given.
+    pub run_id: u32,
 }
 
 /// What a path names.
@@ -118,28 +119,6 @@ impl<'a> Place<'a> {
 }
 
 impl Public {
-    pub fn new(
-        selling: Arc<Selling>,
-        grants: Arc<Grants>,
-        config: HttpConfig,
-        metrics: HttpMetrics,
-        ready: Arc<AtomicBool>,
-        rules: &BuyerRules,
-        payments: Arc<Payments>,
-        run_id: u32,
-    ) -> Self {
-        Self {
-            policies: Policies::new(rules),
-            selling,
-            grants,
-            config,
-            metrics,
-            ready,
-            payments,
-            run_id,
-        }
-    }
-
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,

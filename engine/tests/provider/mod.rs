@@ -59,17 +59,32 @@ impl Shop {
     /// With the engine's own secret, unless there is another one.
     pub fn open(folder: TempDir, units: u32, payment: &str, secret: Option<Secret>) -> Self {
         let engine = Engine::start(&folder, &config(units, payment));
-        let secret = secret.unwrap_or_else(|| {
-            let file = engine.data.join("payment-secret");
-            let text = std::fs::read_to_string(file).expect("the engine made one");
-            Secret::parse(text.trim()).expect("a secret")
-        });
+        let shop = Self::at(engine, folder);
+        Self {
+            secret: secret.unwrap_or(shop.secret),
+            units,
+            ..shop
+        }
+    }
+
+    /// A provider for an engine that runs already, with the secret it made itself.
+    pub fn at(engine: Engine, folder: TempDir) -> Self {
+        let file = engine.data.join("payment-secret");
+        let text = std::fs::read_to_string(file).expect("the engine made one");
         Self {
             engine,
-            secret,
+            secret: Secret::parse(text.trim()).expect("a secret"),
             folder,
-            units,
+            units: 0,
         }
+    }
+
+    /// The engine is killed, if it did not fall before, and started again.
+    pub fn killed_and_started(self, config: &str) -> Self {
+        let Self { engine, folder, .. } = self;
+        engine.kill();
+        let engine = Engine::start(&folder, config);
+        Self::at(engine, folder)
     }
 
     /// The same folder, with a provider from here on; the secret is the same.

@@ -237,6 +237,7 @@ impl Desk {
             Vec::new()
         };
         if durable && !drafts.is_empty() {
+            fail::fail_point!("change-decided", |_| std::process::abort());
             let group = Group {
                 drafts,
                 meta: Vec::new(),
@@ -246,6 +247,7 @@ impl Desk {
                 Err(error) => Err(error.to_string()),
             };
             if committed.is_ok() {
+                fail::fail_point!("change-durable", |_| std::process::abort());
                 // At once, and by the clock as it is now: tokens for these are about.
                 for entitlement in &slate.revoked {
                     self.parts.revoked.add(entitlement, self.parts.clock.now());
@@ -267,7 +269,9 @@ impl Desk {
         }
         if durable {
             if !moves.is_empty() {
+                fail::fail_point!("change-kept", |_| std::process::abort());
                 self.settle(moves).await;
+                fail::fail_point!("change-settled", |_| std::process::abort());
             }
             for payment in owed {
                 self.parts.owed.tell(payment);

@@ -39,6 +39,12 @@ skus = [{{ id = "unit", name = "unit", priceCent = 100, currency = "EUR", units 
     )
 }
 
+fn own_secret(engine: &Engine) -> Secret {
+    let file = engine.data.join("payment-secret");
+    let text = std::fs::read_to_string(file).expect("the engine made one");
+    Secret::parse(text.trim()).expect("a secret")
+}
+
 /// With the mock provider.
 pub fn shop(units: u32, more: &str) -> Shop {
     let folder = tempfile::tempdir().expect("a folder");
@@ -59,21 +65,19 @@ impl Shop {
     /// With the engine's own secret, unless there is another one.
     pub fn open(folder: TempDir, units: u32, payment: &str, secret: Option<Secret>) -> Self {
         let engine = Engine::start(&folder, &config(units, payment));
-        let shop = Self::at(engine, folder);
         Self {
-            secret: secret.unwrap_or(shop.secret),
+            secret: secret.unwrap_or_else(|| own_secret(&engine)),
+            engine,
+            folder,
             units,
-            ..shop
         }
     }
 
     /// A provider for an engine that runs already, with the secret it made itself.
     pub fn at(engine: Engine, folder: TempDir) -> Self {
-        let file = engine.data.join("payment-secret");
-        let text = std::fs::read_to_string(file).expect("the engine made one");
         Self {
+            secret: own_secret(&engine),
             engine,
-            secret: Secret::parse(text.trim()).expect("a secret"),
             folder,
             units: 0,
         }

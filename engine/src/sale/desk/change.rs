@@ -231,6 +231,7 @@ impl Desk {
             self.windows.push(Reverse((soon, order)));
         }
         let mut durable = !slate.is_spoiled;
+        let mut in_step = true;
         let kept = if self.parts.bucket.is_second_copy() {
             beside_holds(&drafts)
         } else {
@@ -256,9 +257,7 @@ impl Desk {
             match committed {
                 // Before a hold goes, and its order with it.
                 Ok(committed) if !kept.is_empty() => {
-                    if !self.parts.bucket.keep(kept, committed.last).await {
-                        self.rebuild("keep").await;
-                    }
+                    in_step = self.parts.bucket.keep(kept, committed.last).await;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -268,9 +267,9 @@ impl Desk {
             }
         }
         if durable {
-            if !moves.is_empty() {
+            if !moves.is_empty() || !in_step {
                 fail::fail_point!("change-kept", |_| std::process::abort());
-                self.settle(moves).await;
+                self.settle(moves, in_step).await;
                 fail::fail_point!("change-settled", |_| std::process::abort());
             }
             for payment in owed {
@@ -295,9 +294,11 @@ impl Desk {
         durable
     }
 
-    /// Tells the stock of durable changes, then counts them.
-    async fn settle(&mut self, moves: Vec<Move>) {
-        let in_step = self.parts.bucket.settle(&moves).await;
+    /// Tells the stock of durable changes, then counts them. A bucket that is not in step
+    /// is not told: it is made anew, and only once the guard has followed, because that is
+    /// what its counters are made from.
+    async fn settle(&mut self, moves: Vec<Move>, in_step: bool) {
+        let in_step = in_step && self.parts.bucket.settle(&moves).await;
         for m in &moves {
             if let Err(error) = self.parts.guard.follow(m.moved, &m.units, m.was, m.is) {
                 tracing::error!(%error, order = %m.order.id, "the mirror cannot follow a durable change");

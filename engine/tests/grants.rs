@@ -4,14 +4,12 @@ mod common;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use floodgate_engine::config::{TokenKey, TokenKeys};
-use floodgate_engine::domain::codec;
-use floodgate_engine::domain::entitlement::{Entitlement, id_of};
+use floodgate_engine::domain::entitlement::id_of;
 use floodgate_engine::domain::ids::{DeviceId, OrderId, SkuId, UserId, WorkId};
+use floodgate_engine::domain::sign::Secret;
 use floodgate_engine::domain::time::UnixMs;
 use floodgate_engine::grant::token::{Claims, Keys, Kind};
-use floodgate_ledger::{Draft, Group, Kind as RecordKind, Ledger, LedgerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -108,22 +106,50 @@ skus = [{{ id = "film", name = "Film", priceCent = 100, currency = "EUR", units 
 const FILM: &str = r#"{"saleId":"films","items":[{"skuId":"film","quantity":1}]}"#;
 
 impl Shop {
-    /// `devices` have licences.
+    /// Paid for, and these devices have licences.
     fn open(grant: &str, devices: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::start(&folder, &films(grant));
         let won = engine.buy("ana", "k", FILM);
         assert_eq!(won.status, 201, "{won:?}");
         let order = won.json["orderId"].as_str().expect("an id").to_owned();
-        let data = engine.data.clone();
-        assert!(engine.stop());
-        grant_by_hand(&data, &order, devices);
-        let engine = Engine::start(&folder, &films(grant));
-        Self {
+        let shop = Self {
             engine,
             folder,
             order,
+        };
+        shop.pay();
+        for device in devices {
+            assert_eq!(shop.license("ana", "w1", device).status, 200);
         }
+        shop
+    }
+
+    /// As a payment provider tells it.
+    fn pay(&self) {
+        let body = json!({
+            "channel": "card", "orderId": self.order, "channelTxnNo": "t1", "status": "SUCCESS",
+            "amountCent": 100, "currency": "EUR", "paidAt": "2026-01-01T00:00:00Z",
+        });
+        let body = body.to_string();
+        let secret = std::fs::read_to_string(self.engine.data.join("payment-secret"));
+        let secret = Secret::parse(secret.expect("a file").trim()).expect("a secret");
+        let seconds = now().0 / 1_000;
+        let headers = [
+            ("webhook-id", "m"),
+            ("webhook-timestamp", &seconds.to_string()),
+            (
+                "webhook-signature",
+                &secret.sign("m", seconds, body.as_bytes()),
+            ),
+        ];
+        let path = "/v1/payments/callback";
+        let heard = call(&self.engine.public, "POST", path, &headers, &body);
+        assert_eq!(heard.json["status"], "APPLIED", "{heard:?}");
+        let order = self
+            .engine
+            .get("ana", &format!("/v1/orders/{}", self.order));
+        assert_eq!(order.json["status"], "DELIVERED", "{order:?}");
     }
 
     fn on(&self, user: &str, device: &str, path: &str) -> Answer {
@@ -176,42 +202,6 @@ fn now() -> UnixMs {
         .duration_since(UNIX_EPOCH)
         .expect("after 1970");
     UnixMs(u64::try_from(since.as_millis()).expect("before 9999"))
-}
-
-/// What the desk writes when money came, written while the engine is away.
-fn grant_by_hand(data: &std::path::Path, order: &str, devices: &[&str]) {
-    let ledger = Ledger::open(LedgerConfig::new(data.join("ledger"))).expect("the ledger opens");
-    let id = OrderId::parse(order).expect("an order id");
-    let found = ledger.entity(b"films", RecordKind(1), id.as_bytes());
-    let found = found.expect("reads").expect("the order");
-    let order = codec::decode_order(&found.body).expect("an order");
-    let record = ledger.entity(b"films", RecordKind(2), b"films");
-    let sale = codec::decode_sale(&record.expect("reads").expect("the sale").body).expect("a sale");
-    let grant = sale.definition.skus[0].grant.as_ref().expect("a grant");
-    let mut granted = Entitlement::granted(&order, &order.items[0], grant, now());
-    granted.devices = devices
-        .iter()
-        .map(|d| (DeviceId::parse(d).expect("valid"), now()))
-        .collect();
-    let group = Group::one(Draft {
-        kind: RecordKind(6),
-        group: Bytes::from_static(b"films"),
-        id: Bytes::copy_from_slice(granted.id.as_bytes()),
-        version: 1,
-        live: true,
-        owner: Some(Bytes::copy_from_slice(granted.user.as_bytes())),
-        uniques: Vec::new(),
-        at_ms: now().0,
-        body: codec::encode_entitlement(&granted).into(),
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let receipt = ledger.append(group).await.expect("handed over");
-        receipt.await.expect("durable");
-    });
-    ledger.close();
 }
 
 #[test]
@@ -595,4 +585,38 @@ fn devices_that_ask_at_once_stay_within_the_quota() {
     let n = |status| statuses.iter().filter(|s| **s == status).count();
     assert_eq!((n(200), n(403)), (5, 15), "{statuses:?}");
     assert_eq!(shop.devices().len(), 5);
+}
+
+/// Nobody waits for a token to expire: a refund ends those that are about, also over a
+/// restart, and whoever asks hears why.
+#[test]
+fn a_refund_ends_what_was_granted_and_every_token_of_it() {
+    let shop = Shop::open(GRANT, &["tv"]);
+    let token = shop.play_token();
+    let download = shop.on("ana", "tv", "/v1/download-tokens/w1").json;
+    let download = download["downloadToken"].as_str().expect("a token");
+    let refund = format!("/admin/v1/orders/{}/refund", shop.order);
+    let refunded = shop
+        .engine
+        .admin("POST", &refund, r#"{"restock":true,"reason":"asked"}"#);
+    assert_eq!(refunded.status, 200, "{refunded:?}");
+    let ended = |shop: &Shop| {
+        assert_eq!(shop.check(&token, "tv", "w1"), (403, "FORBIDDEN".into()));
+        let fetch = format!("/v1/download/check?token={download}&device=tv&work=w1");
+        assert_eq!(
+            call(&shop.engine.public, "GET", &fetch, &[], "").status,
+            403
+        );
+        let body = json!({"playToken": token, "sessionId": "s", "sequence": 1});
+        assert_eq!(shop.beat(&body).code(), (403, "FORBIDDEN"));
+        let auth = shop.on("ana", "tv", "/v1/play/auth/w1").json;
+        assert_eq!(auth, json!({"allowed": false, "reason": "REVOKED"}));
+        let answer = shop.on("ana", "tv", "/v1/download-tokens/w1");
+        assert_eq!(answer.code(), (403, "FORBIDDEN"), "{answer:?}");
+        assert_eq!(shop.license("ana", "w1", "pad").code(), (403, "FORBIDDEN"));
+        let mine = shop.engine.get("ana", "/v1/me/entitlements").json;
+        assert_eq!(mine["entitlements"][0]["status"], "REVOKED", "{mine}");
+    };
+    ended(&shop);
+    ended(&shop.restarted(GRANT));
 }

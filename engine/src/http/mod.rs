@@ -26,6 +26,7 @@ mod ratelimit;
 mod respond;
 mod routes;
 mod sales;
+mod tokens;
 mod wire;
 
 pub use accept::{Bounds, Listener, serve};

@@ -18,7 +18,7 @@ use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
 use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
-use super::{entitlements, mock_pay, orders, payments, sales};
+use super::{entitlements, mock_pay, orders, payments, sales, tokens};
 use crate::config::HttpConfig;
 use crate::grant::{Grants, Kind};
 use crate::payment::Payments;
@@ -189,22 +189,18 @@ impl Public {
                 Route::License,
                 entitlements::license(self, call, body).await,
             ),
-            Place::PlayAuth(work) if get => (Route::PlayAuth, entitlements::play(self, call, work)),
-            Place::PlayCheck if get => (
-                Route::PlayCheck,
-                entitlements::check(self, call, Kind::Play),
-            ),
+            Place::PlayAuth(work) if get => (Route::PlayAuth, tokens::play(self, call, work)),
+            Place::PlayCheck if get => (Route::PlayCheck, tokens::check(self, call, Kind::Play)),
             Place::Heartbeat if post => (
                 Route::PlayHeartbeat,
-                entitlements::heartbeat(self, call, body).await,
+                tokens::heartbeat(self, call, body).await,
             ),
-            Place::DownloadToken(work) if get => (
-                Route::DownloadToken,
-                entitlements::download(self, call, work),
-            ),
+            Place::DownloadToken(work) if get => {
+                (Route::DownloadToken, tokens::download(self, call, work))
+            }
             Place::DownloadCheck if get => (
                 Route::DownloadCheck,
-                entitlements::check(self, call, Kind::Download),
+                tokens::check(self, call, Kind::Download),
             ),
             Place::Server
             | Place::Page

@@ -209,7 +209,7 @@ fn example_10_while_a_payment_is_under_way_its_status_says_so() {
 fn example_11_a_buyer_who_never_heard_finds_the_truth() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::start(&folder, &open_sale("tea", 2, 1, ""));
-    // Sent, and gone before the answer.
+    // Sent, and gone without a look at the answer.
     let request = format!(
         "POST /v1/orders HTTP/1.1\r\nhost: x\r\nx-user-id: ana\r\nidempotency-key: k\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{ONE}",
@@ -217,11 +217,11 @@ fn example_11_a_buyer_who_never_heard_finds_the_truth() {
     );
     let mut line = TcpStream::connect(&engine.public).expect("it listens");
     line.write_all(request.as_bytes()).expect("sent");
-    drop(line);
     let mine = || engine.get("ana", "/v1/me/orders").json["orders"].clone();
     until("the order is found", || {
         mine()[0]["status"] == "PENDING_PAYMENT"
     });
+    drop(line);
     let same = engine.buy("ana", "k", ONE);
     assert_eq!(same.status, 200, "{}", same.body);
     assert_eq!(order_id(&same.json), order_id(&mine()[0]));

@@ -1,5 +1,7 @@
 //! An engine with one sale of tea, and a provider who knows its secret.
 
+#![allow(dead_code)] // Each test file uses its own part of this.
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use floodgate_engine::domain::sign::Secret;
@@ -85,10 +87,16 @@ impl Shop {
 
     /// The engine is killed, if it did not fall before, and started again.
     pub fn killed_and_started(self, config: &str) -> Self {
+        self.killed_and_started_with(config, "")
+    }
+
+    /// As [`Self::killed_and_started`], to fall again.
+    pub fn killed_and_started_with(self, config: &str, failpoints: &str) -> Self {
         let Self { engine, folder, .. } = self;
         engine.kill();
-        let engine = Engine::start(&folder, config);
-        Self::at(engine, folder)
+        let any = "127.0.0.1:0";
+        let engine = Engine::start_on(&folder, config, any, any, failpoints);
+        Self::at(engine.expect("it starts"), folder)
     }
 
     /// The same folder, with a provider from here on; the secret is the same.

@@ -234,7 +234,7 @@ impl Desk {
             let soon = slate.now.plus(GRANTED_WITHIN);
             self.windows.push(Reverse((soon, order)));
         }
-        let mut durable = !slate.is_spoiled;
+        let (mut durable, mut is_kept) = (!slate.is_spoiled, true);
         let kept = if self.parts.bucket.is_second_copy() {
             beside_holds(&drafts)
         } else {
@@ -252,9 +252,7 @@ impl Desk {
             match committed {
                 // Before a hold goes, and its order with it.
                 Ok(committed) if !kept.is_empty() => {
-                    if !self.parts.bucket.keep(kept, committed.last).await {
-                        self.rebuild("keep").await;
-                    }
+                    is_kept = self.parts.bucket.keep(kept, committed.last).await;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -264,9 +262,7 @@ impl Desk {
             }
         }
         if durable {
-            if !moves.is_empty() {
-                self.settle(moves).await;
-            }
+            self.settle(moves, is_kept).await;
             for payment in owed {
                 self.parts.owed.tell(payment);
             }
@@ -289,9 +285,10 @@ impl Desk {
         durable
     }
 
-    /// Tells the stock of durable changes, then counts them.
-    async fn settle(&mut self, moves: Vec<Move>) {
-        let in_step = self.parts.bucket.settle(&moves).await;
+    /// Tells the stock of durable changes, then counts them. A bucket that is to be made
+    /// anew waits for that: it is made from the counts, and from orders that changed.
+    async fn settle(&mut self, moves: Vec<Move>, is_kept: bool) {
+        let in_step = is_kept && self.parts.bucket.settle(&moves).await;
         for m in &moves {
             if let Err(error) = self.parts.guard.follow(m.moved, &m.units, m.was, m.is) {
                 tracing::error!(%error, order = %m.order.id, "the mirror cannot follow a durable change");
@@ -303,7 +300,8 @@ impl Desk {
             }
         }
         if !in_step {
-            self.rebuild("settle").await;
+            let cause = if is_kept { "settle" } else { "keep" };
+            self.rebuild(cause).await;
         }
     }
 

@@ -240,7 +240,17 @@ impl Ground {
                 0..3 => OrderEvent::RefundAsked {
                     restock: self.rng.bool(),
                 },
-                3 => OrderEvent::Granted,
+                // Where nothing is granted with the money, somebody says it later.
+                3 if self
+                    .world
+                    .setup
+                    .sale
+                    .skus
+                    .iter()
+                    .all(|sku| sku.grant.is_none()) =>
+                {
+                    OrderEvent::Granted
+                }
                 _ => OrderEvent::Cancel,
             }
         } else {

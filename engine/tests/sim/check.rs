@@ -15,12 +15,14 @@ use floodgate_ledger::{Kind, Ledger, Seq};
 
 use crate::cash::Cash;
 use crate::journal::Journal;
+use crate::works::{self, Works};
 use crate::world::World;
 
 const ORDER: Kind = Kind(1);
 const ALLOTMENT: Kind = Kind(3);
 const TRANSFER: Kind = Kind(4);
 const PAYMENT: Kind = Kind(5);
+const ENTITLEMENT: Kind = Kind(6);
 
 /// Everything the ledger says at this moment, one promise after the other.
 pub struct Facts {
@@ -80,7 +82,7 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
     let mut keys: HashMap<(UserId, IdemKey), OrderId> = HashMap::new();
     let mut live = vec![0_u64; sale.skus.len()];
     let mut withdrawn = vec![0_u64; sale.skus.len()];
-    let mut cash = Cash::default();
+    let (mut cash, mut works) = (Cash::default(), Works::default());
     let mut users: HashMap<UserId, (u64, u32)> = HashMap::new();
     let mut given: Vec<Vec<i64>> = vec![vec![0; sale.skus.len()]; usize::from(sale.buckets)];
     let mut give = |bucket: BucketNo, sku: &SkuId, n: i64| {
@@ -99,6 +101,7 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
     for record in records {
         if world.is_commit_end(last.0) {
             cash.commit_ends(world, &orders);
+            works.commit_ends(world, &orders);
         }
         last = record.seq;
         match record.kind {
@@ -119,6 +122,10 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
             }
             PAYMENT => {
                 cash.record(world, journal, &orders, &record);
+                continue;
+            }
+            ENTITLEMENT => {
+                works.record(world, &record);
                 continue;
             }
             ORDER => {}
@@ -193,9 +200,11 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
             broken!(world, "P6 limits hold: {} has {} units", order.user, user.0);
         }
         cash.order(world, &order);
+        works.order(&order);
         orders.insert(id, order);
     }
     cash.commit_ends(world, &orders);
+    works.commit_ends(world, &orders);
     for (at, sku) in sale.skus.iter().enumerate() {
         let sum: i64 = given.iter().map(|bucket| bucket[at]).sum();
         if sum != i64::from(sku.units) || given.iter().any(|bucket| bucket[at] < 0) {
@@ -251,7 +260,8 @@ fn step(world: &World, journal: &Journal, before: Option<&Order>, order: &Order)
             world.setup.host_apart && journal.is_captured(id) && until <= order.updated_at
         }
         (Some(OrderState::Paid), OrderState::Delivered) => {
-            asked(|event| matches!(event, OrderEvent::Granted))
+            works::grants(&world.setup.sale, order)
+                || asked(|event| matches!(event, OrderEvent::Granted))
         }
         (Some(OrderState::Paid | OrderState::Delivered), OrderState::RefundDue { .. }) => {
             asked(|event| matches!(event, OrderEvent::RefundAsked { .. }))

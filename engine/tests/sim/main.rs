@@ -24,6 +24,7 @@ mod providers;
 mod refunder;
 mod setup;
 mod told;
+mod works;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

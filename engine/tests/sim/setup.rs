@@ -2,9 +2,10 @@
 //! which faults are likely.
 
 use fastrand::Rng;
-use floodgate_engine::domain::ids::{SaleId, SkuId};
+use floodgate_engine::domain::entitlement::WhenFull;
+use floodgate_engine::domain::ids::{SaleId, SkuId, WorkId};
 use floodgate_engine::domain::money::{Cents, Currency};
-use floodgate_engine::domain::sale::{RawAdmission, Sale, Sku};
+use floodgate_engine::domain::sale::{Grant, RawAdmission, Sale, Sku};
 use floodgate_engine::domain::time::UnixMs;
 
 /// The first moment of every schedule, by an honest clock.
@@ -122,7 +123,7 @@ enum Size {
     Large,
 }
 
-fn sale(rng: &mut Rng, size: Size, patient: bool) -> Sale {
+fn sale(rng: &mut Rng, size: Size, patient: bool, granting: bool) -> Sale {
     let (n_skus, units, per_user, buckets) = match size {
         Size::Scarce => (1..=1_usize, 1..=2_u32, 1..=2_u32, 1..=2_u16),
         Size::Small => (1..=2, 1..=12, 1..=6, 1..=4),
@@ -135,7 +136,7 @@ fn sale(rng: &mut Rng, size: Size, patient: bool) -> Sale {
             price: Cents(100),
             currency: Currency::parse("EUR").expect("a currency"),
             units: rng.u32(units.clone()),
-            grant: None,
+            grant: granting.then(grant),
         })
         .collect();
     let mut once_in = |n: u8, then: u64, otherwise: u64| match rng.u8(..n) {
@@ -171,6 +172,15 @@ fn sale(rng: &mut Rng, size: Size, patient: bool) -> Sale {
     }
 }
 
+fn grant() -> Grant {
+    Grant {
+        work: WorkId::parse("film").expect("an id"),
+        valid_days: 30,
+        devices_max: 2,
+        when_full: WhenFull::Refuse,
+    }
+}
+
 impl Setup {
     pub fn draw(rng: &mut Rng) -> Self {
         let size = match rng.u8(..12) {
@@ -180,9 +190,10 @@ impl Setup {
         };
         let paying = rng.bool();
         // Then no order closes before its money comes.
+        let granting = paying && rng.bool();
         let patient = paying && size != Size::Scarce && rng.u8(..4) == 0;
         Self {
-            sale: sale(rng, size, patient),
+            sale: sale(rng, size, patient, granting),
             n_users: if size == Size::Scarce {
                 8
             } else {

@@ -3,7 +3,6 @@
 //! to the same end, on both stock hosts and both order stores.
 
 mod common;
-#[allow(dead_code)]
 #[path = "common/postgres.rs"]
 mod postgres;
 mod provider;

@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo demo-cluster test chaos sim run bench lint ready ready-cluster
+.PHONY: help demo demo-pay demo-cluster test chaos sim run bench lint ready ready-cluster
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ help: ## Show this list
 demo: ready ## Start an engine, send a midnight stampede, audit every answer
 	@.ci/build.sh --workspace --bins
 	@.ci/demo.sh
+
+demo-pay: ready ## An evening on which winners pay: late, twice, wrongly; every payment is followed to its end
+	@.ci/build.sh --workspace --bins
+	@.ci/demo.sh loadtest/scenarios/pay.toml demo-pay
 
 demo-cluster: ready-cluster ## The same on a Redis cluster and PostgreSQL, started and stopped here
 	@.ci/build.sh --workspace --bins

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The demo: a fresh engine on free ports of 127.0.0.1, one stampede by the load harness, its verdict.
 #
+# Usage: demo.sh [scenario [name of the report]]
+#
 # Leaves nothing behind but the report. The exit code is the harness's: 0 when every promise held.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +10,8 @@ cd "$(dirname "$0")/.."
 unset "${!FLOODGATE_@}"
 
 target=${CARGO_TARGET_DIR:-target}
-report=$target/demo
+scenario=${1:-loadtest/scenarios/double-eleven.toml}
+report=$target/${2:-demo}
 ready_seconds_max=60
 stop_seconds_max=10
 work=$(mktemp -d "${TMPDIR:-/tmp}/floodgate-demo.XXXXXX")
@@ -84,7 +87,7 @@ echo "The engine sells at $public (page) and reports at $admin (metrics)."
 
 rm -rf "$report"
 mkdir -p "$report"
-"$target/release/floodgate-loadtest" run --scenario loadtest/scenarios/double-eleven.toml \
+"$target/release/floodgate-loadtest" run --scenario "$scenario" \
     --target "$public" --admin "$admin" --admin-token-file "$work/data/admin-token" --report "$report" &
 harness=$!
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::answer::problem_code;
 use crate::client::{CallError, Connection, Target};
 use crate::pay::wire::{Entitlement, PaymentPage};
-use crate::wire::{OrderPage, Reconciliation, Sale, WireError};
+use crate::wire::{OrderPage, Reconciliation, Sale, WireError, show_id};
 
 #[derive(Debug, Error)]
 pub enum ApiError {
@@ -205,19 +205,33 @@ impl Api {
         self.expect("GET", &path, "", PaymentPage::parse).await
     }
 
-    /// What a buyer was granted; the reason, where the answer cannot be used.
+    /// What a buyer was granted; the reason, where the answer cannot be used. None from an
+    /// engine that shows buyers nothing of the kind.
     pub async fn entitlements(
         &mut self,
         user: &str,
-    ) -> Result<Result<Vec<Entitlement>, String>, ApiError> {
+    ) -> Result<Option<Result<Vec<Entitlement>, String>>, ApiError> {
         let (status, body) = self
             .call("GET", "/v1/me/entitlements", Some(user), "")
             .await?;
-        if status != 200 {
-            let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
-            return Ok(Err(format!("answered {status}: {body}")));
-        }
-        Ok(Entitlement::parse_all(body).map_err(|error| error.to_string()))
+        Ok(match status {
+            404 => None,
+            200 => Some(Entitlement::parse_all(body).map_err(|error| error.to_string())),
+            _refused => Some(Err(strange(status, body))),
+        })
+    }
+
+    /// What was granted for an order, as an operator sees it.
+    pub async fn granted(
+        &mut self,
+        order: u128,
+    ) -> Result<Result<Vec<Entitlement>, String>, ApiError> {
+        let path = format!("/admin/v1/orders/{}", show_id(order));
+        let (status, body) = self.call("GET", &path, None, "").await?;
+        Ok(match status {
+            200 => Entitlement::parse_of_order(body, order).map_err(|error| error.to_string()),
+            _refused => Err(strange(status, body)),
+        })
     }
 
     pub async fn reconcile(&mut self) -> Result<Reconciliation, ApiError> {
@@ -247,6 +261,11 @@ impl Api {
             body: code.unwrap_or_default(),
         })
     }
+}
+
+fn strange(status: u16, body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    format!("answered {status}: {body}")
 }
 
 /// Percent-encoding for a cursor, whose alphabet is the server's business.

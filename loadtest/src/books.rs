@@ -1,14 +1,14 @@
 //! Fetching the engine's books for the audit: waits until the sale is settled and
 //! the order store has caught up, then pages both enumerations, asks the engine
 //! to reconcile, and looks up a sample of wins as their buyers would. Where winners
-//! paid, the payments and a sample of what buyers were granted as well.
+//! paid, the payments as well, and what a sample of the buyers was granted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::api::{Api, ApiError, From};
 use crate::audit::{Books, Granted, Lookup};
-use crate::pay::wire::{Payment, PaymentStatus};
+use crate::pay::wire::{Entitlement, Payment, PaymentStatus};
 use crate::wire::{Order, Status, show_id};
 
 pub struct Fetcher {
@@ -125,7 +125,10 @@ impl Fetcher {
         let mut grants = Vec::new();
         if self.money {
             for user in buyers_to_ask(&ledger.orders) {
-                let entitlements = self.public.entitlements(&user).await?;
+                let entitlements = match self.public.entitlements(&user).await? {
+                    Some(entitlements) => entitlements,
+                    None => self.granted(&user, &ledger.orders).await?,
+                };
                 grants.push(Granted { user, entitlements });
             }
         }
@@ -144,6 +147,22 @@ impl Fetcher {
             lookups,
             reconciliation,
         })
+    }
+
+    /// What a buyer's orders were granted, order by order.
+    async fn granted(
+        &mut self,
+        user: &str,
+        orders: &[Order],
+    ) -> Result<Result<Vec<Entitlement>, String>, ApiError> {
+        let mut all = Vec::new();
+        for order in orders.iter().filter(|order| order.user == user) {
+            match self.admin.granted(order.id).await? {
+                Ok(entitlements) => all.extend(entitlements),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        Ok(Ok(all))
     }
 
     /// All orders, and the seq that came with the last page.

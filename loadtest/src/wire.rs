@@ -113,6 +113,22 @@ impl Order {
             && self.created_us == other.created_us
             && self.deadline_us == other.deadline_us
     }
+
+    /// The same deal as was told. Where money moves the buyer may have got more time since:
+    /// for a payment that had begun, or for one that came late.
+    pub fn keeps_deal(&self, told: &Self, money: bool) -> bool {
+        let longer = money && self.deadline_us > told.deadline_us;
+        let deadline_us = if longer {
+            told.deadline_us
+        } else {
+            self.deadline_us
+        };
+        let now = Self {
+            deadline_us,
+            ..self.clone()
+        };
+        now.same_deal(told)
+    }
 }
 
 impl RawOrder {

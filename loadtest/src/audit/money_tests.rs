@@ -384,6 +384,23 @@ fn unknown_answers_prove_nothing_and_a_person_may_decide_a_review() {
 }
 
 #[test]
+fn more_time_to_pay_is_the_same_deal_and_less_is_not() {
+    let mut evening = Evening::new();
+    let attempt = evening.first(Payer::Late, Status::Paid);
+    evening.order(attempt, |order| order.deadline_us += 3 * SECOND_US);
+    evening.passes();
+    evening.order(attempt, |order| order.deadline_us -= 4 * SECOND_US);
+    evening.breaks(P4, 1, &["was told as"]);
+    // Where nobody pays nobody has a reason to wait longer.
+    let order = evening.books.ledger[attempt as usize].clone();
+    let longer = Order {
+        deadline_us: order.deadline_us + 1,
+        ..order.clone()
+    };
+    assert!(longer.keeps_deal(&order, true) && !longer.keeps_deal(&order, false));
+}
+
+#[test]
 fn a_payment_that_was_taken_and_is_gone() {
     let mut evening = Evening::new();
     let attempt = evening.first(Payer::Late, Status::Closed);

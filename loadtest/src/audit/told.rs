@@ -137,7 +137,7 @@ fn check_one_order(plan: &Plan, told: &Told, memory: &Memory, findings: &mut Fin
                 show_id(told.order.id)
             )
         });
-    } else if !first.order.same_deal(&told.order) {
+    } else if !told.order.keeps_deal(&first.order, plan.pay.is_some()) {
         findings.add(Promise::P4, || {
             format!(
                 "{} was told order {} twice, with different content",
@@ -168,7 +168,7 @@ fn check_held(
             )
         });
     }
-    if !held.same_deal(&told.order) {
+    if !held.keeps_deal(&told.order, plan.pay.is_some()) {
         findings.add(Promise::P4, || {
             let (told, held) = (deal(&told.order), deal(held));
             format!("order {id} was told as {told}, the ledger has {held}")

@@ -126,28 +126,44 @@ pub struct Entitlement {
     pub status: EntitlementStatus,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEntitlement {
+    entitlement_id: CompactString,
+    // An order says it once for all.
+    order_id: Option<CompactString>,
+    sale_id: Option<CompactString>,
+    sku_id: CompactString,
+    work_id: CompactString,
+    status: EntitlementStatus,
+}
+
+#[derive(Deserialize)]
+struct RawEntitlements {
+    entitlements: Vec<RawEntitlement>,
+}
+
 impl Entitlement {
+    /// A buyer's list.
     pub fn parse_all(body: &[u8]) -> Result<Vec<Self>, WireError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Raw {
-            entitlement_id: CompactString,
-            order_id: CompactString,
-            sale_id: Option<CompactString>,
-            sku_id: CompactString,
-            work_id: CompactString,
-            status: EntitlementStatus,
-        }
-        #[derive(Deserialize)]
-        struct All {
-            entitlements: Vec<Raw>,
-        }
-        let all: All =
+        Self::parse(body, None)
+    }
+
+    /// Of an order as an operator sees it.
+    pub fn parse_of_order(body: &[u8], order: u128) -> Result<Vec<Self>, WireError> {
+        Self::parse(body, Some(order))
+    }
+
+    fn parse(body: &[u8], of: Option<u128>) -> Result<Vec<Self>, WireError> {
+        let all: RawEntitlements =
             serde_json::from_slice(body).map_err(|e| wrong("list of entitlements", e))?;
         let entitlements = all.entitlements.into_iter().map(|raw| {
+            let named = raw.order_id.as_deref().map(order_id).transpose()?;
             Ok(Self {
                 id: raw.entitlement_id,
-                order: order_id(&raw.order_id)?,
+                order: named
+                    .or(of)
+                    .ok_or_else(|| wrong("list of entitlements", "missing field `orderId`"))?,
                 sale: raw.sale_id,
                 sku: raw.sku_id,
                 work: raw.work_id,
@@ -184,6 +200,16 @@ mod tests {
         );
         let all = Entitlement::parse_all(body.as_bytes()).unwrap();
         assert_eq!(all[0].status, EntitlementStatus::Active);
+        let body =
+            br#"{"orderId":"of the whole","entitlements":[{"entitlementId":"ent_1","skuId":"film",
+            "workId":"w","status":"REVOKED"}]}"#;
+        let of_order = Entitlement::parse_of_order(body, 7).unwrap();
+        assert_eq!(
+            (of_order[0].order, of_order[0].status),
+            (7, EntitlementStatus::Revoked)
+        );
+        let error = Entitlement::parse_all(body).unwrap_err().to_string();
+        assert!(error.contains("orderId"), "{error}");
         let told = Told::parse(br#"{"paymentId":"pay_1","status":"IGNORED","replayed":false}"#);
         assert_eq!(told.unwrap(), Told::Ignored);
     }

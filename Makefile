@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo demo-pay demo-cluster test chaos sim run bench lint ready ready-cluster
+.PHONY: help demo demo-pay demo-cluster test chaos sim fuzz run bench lint ready ready-cluster
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ sim: ready ## Simulate bad days for SECONDS=60 from new seeds, or tell one day: 
 	@.ci/notice.sh
 	@SECONDS_MAX=$(SECONDS) SEED=$(SEED) BASE=$(BASE) cargo test --release --locked --workspace $(TEST_FEATURES) \
 		--test sim -- --ignored --exact --nocapture sim
+
+fuzz: ready ## Ask an engine what its OpenAPI documents allow and what they do not; FUZZ_EXAMPLES=100, FUZZ_SEED=7
+	@.ci/build.sh --workspace --bins
+	@loadtest/fuzz.sh
 
 run: ready ## Run the engine with config/demo.toml on its default ports
 	@.ci/build.sh --workspace --bins

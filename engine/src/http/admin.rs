@@ -13,9 +13,10 @@ use prometheus::Registry;
 use serde::Serialize;
 
 use super::call::{BodyLimits, Call, Unread};
+use super::paths::paths;
 use super::respond::{Body, Code, DETAIL_BYTES_MAX, Problem, Reply, shortened};
 use super::wire::{SaleOut, StockOut};
-use super::{auth, health, json};
+use super::{auth, health, json, openapi};
 use crate::config::AdminToken;
 use crate::domain::sale::{Phase, Switches};
 use crate::reconcile::{Depth, Reconciler};
@@ -27,6 +28,31 @@ const BODY: BodyLimits = BodyLimits {
     bytes_max: 4 << 20,
     time_max: Duration::from_secs(10),
 };
+
+paths! {
+    /// What a path names.
+    enum Place {
+        Livez ["livez"] Get,
+        Readyz ["readyz"] Get,
+        Metrics ["metrics"] Get,
+        OpenApi ["admin", "openapi.json"] Get,
+        Sales ["admin", "v1", "sales"] GetAndPost,
+        Sale(sale) ["admin", "v1", "sales", sale] Get,
+        SaleOrders(sale) ["admin", "v1", "sales", sale, "orders"] Get,
+        Pause(sale) ["admin", "v1", "sales", sale, "pause"] Post,
+        Resume(sale) ["admin", "v1", "sales", sale, "resume"] Post,
+        End(sale) ["admin", "v1", "sales", sale, "end"] Post,
+        Order(id) ["admin", "v1", "orders", id] Get,
+        Refund(id) ["admin", "v1", "orders", id, "refund"] Post,
+        Payments ["admin", "v1", "payments"] Get,
+        Accept(id) ["admin", "v1", "payments", id, "accept"] Post,
+        Reject(id) ["admin", "v1", "payments", id, "reject"] Post,
+        Reconcile ["admin", "v1", "reconcile"] Post,
+        DeadLetters ["admin", "v1", "dead-letters"] Get,
+        ReplayAll ["admin", "v1", "dead-letters", "replay"] Post,
+        Replay(seq) ["admin", "v1", "dead-letters", seq, "replay"] Post,
+    }
+}
 
 pub struct Admin {
     pub selling: Arc<Selling>,
@@ -91,84 +117,69 @@ impl Admin {
     async fn route(&self, call: &Call, body: Unread) -> Result<Reply, Problem> {
         call.check_host()?;
         let segments = call.segments();
-        let (get, post) = (call.is_get(), call.is_post());
-        match segments.as_slice() {
-            ["livez"] if get => return Ok(health::livez()),
-            ["readyz"] if get => {
+        if segments.first() == Some(&"admin") {
+            self.check_token(call)?;
+        }
+        let place = Place::find(&segments)
+            .ok_or_else(|| Problem::new(Code::NotFound, "no call has this path"))?;
+        if !place.methods().have(&call.head.method) {
+            return Err(Problem::method_not_allowed(place.methods().allow()));
+        }
+        let nothing = async |body: Unread| body.empty_or_json(call.headers()).await;
+        match place {
+            Place::Livez => Ok(health::livez()),
+            Place::Readyz => {
                 let query = call.head.uri.query();
-                return Ok(self.readyz(query.is_some_and(|q| q.contains("verbose"))));
+                Ok(self.readyz(query.is_some_and(|q| q.contains("verbose"))))
             }
-            ["metrics"] if get => return self.metrics(),
-            ["livez" | "readyz" | "metrics"] => {
-                return Err(Problem::method_not_allowed("GET, HEAD"));
-            }
-            _ => {}
-        }
-        if segments.first() != Some(&"admin") {
-            return Err(Problem::new(Code::NotFound, "no call has this path"));
-        }
-        if !auth::bearer_matches(call.headers(), self.token.reveal()) {
-            return Err(Problem::new(
-                Code::Unauthenticated,
-                "send Authorization: Bearer with the admin token",
-            )
-            .with(WWW_AUTHENTICATE, "Bearer"));
-        }
-        match segments.as_slice() {
-            ["admin", "v1", "sales"] if post => self.create(call, body).await,
-            ["admin", "v1", "sales"] if get => Ok(self.list()),
-            ["admin", "v1", "sales", id] if get => self.show(id).await,
-            ["admin", "v1", "sales", id, "orders"] if get => self.orders(id, call).await,
-            ["admin", "v1", "sales", id, "pause"] if post => {
-                body.empty_or_json(call.headers()).await?;
+            Place::Metrics => self.metrics(),
+            Place::OpenApi => Ok(openapi::admin(call)),
+            Place::Sales if call.is_post() => self.create(call, body).await,
+            Place::Sales => Ok(self.list()),
+            Place::Sale(id) => self.show(id).await,
+            Place::SaleOrders(id) => self.orders(id, call).await,
+            Place::Pause(id) => {
+                nothing(body).await?;
                 self.pause(id, true).await
             }
-            ["admin", "v1", "sales", id, "resume"] if post => {
-                body.empty_or_json(call.headers()).await?;
+            Place::Resume(id) => {
+                nothing(body).await?;
                 self.pause(id, false).await
             }
-            ["admin", "v1", "sales", id, "end"] if post => {
-                body.empty_or_json(call.headers()).await?;
+            Place::End(id) => {
+                nothing(body).await?;
                 self.switch(id, |s| Switches { ended: true, ..s }).await
             }
-            ["admin", "v1", "orders", id] if get => self.order(id),
-            ["admin", "v1", "orders", id, "refund"] if post => self.refund(id, call, body).await,
-            ["admin", "v1", "payments"] if get => self.payments(call).await,
-            ["admin", "v1", "payments", id, "accept"] if post => {
-                self.review(id, true, call, body).await
-            }
-            ["admin", "v1", "payments", id, "reject"] if post => {
-                self.review(id, false, call, body).await
-            }
-            ["admin", "v1", "reconcile"] if post => {
-                body.empty_or_json(call.headers()).await?;
+            Place::Order(id) => self.order(id),
+            Place::Refund(id) => self.refund(id, call, body).await,
+            Place::Payments => self.payments(call).await,
+            Place::Accept(id) => self.review(id, true, call, body).await,
+            Place::Reject(id) => self.review(id, false, call, body).await,
+            Place::Reconcile => {
+                nothing(body).await?;
                 Ok(self.reconcile().await)
             }
-            ["admin", "v1", "dead-letters"] if get => self.dead_letters(call).await,
-            ["admin", "v1", "dead-letters", "replay"] if post => {
-                body.empty_or_json(call.headers()).await?;
+            Place::DeadLetters => self.dead_letters(call).await,
+            Place::ReplayAll => {
+                nothing(body).await?;
                 self.replay_all(call).await
             }
-            ["admin", "v1", "dead-letters", seq, "replay"] if post => {
-                body.empty_or_json(call.headers()).await?;
+            Place::Replay(seq) => {
+                nothing(body).await?;
                 self.replay(seq).await
             }
-            ["admin", "v1", "sales"] => Err(Problem::method_not_allowed("GET, HEAD, POST")),
-            ["admin", "v1", "sales", _]
-            | ["admin", "v1", "sales", _, "orders"]
-            | ["admin", "v1", "orders", _]
-            | ["admin", "v1", "payments"]
-            | ["admin", "v1", "dead-letters"] => Err(Problem::method_not_allowed("GET, HEAD")),
-            ["admin", "v1", "sales", _, "pause" | "resume" | "end"]
-            | ["admin", "v1", "orders", _, "refund"]
-            | ["admin", "v1", "payments", _, "accept" | "reject"]
-            | ["admin", "v1", "reconcile"]
-            | ["admin", "v1", "dead-letters", "replay"]
-            | ["admin", "v1", "dead-letters", _, "replay"] => {
-                Err(Problem::method_not_allowed("POST"))
-            }
-            _ => Err(Problem::new(Code::NotFound, "no call has this path")),
         }
+    }
+
+    fn check_token(&self, call: &Call) -> Result<(), Problem> {
+        if auth::bearer_matches(call.headers(), self.token.reveal()) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Code::Unauthenticated,
+            "send Authorization: Bearer with the admin token",
+        )
+        .with(WWW_AUTHENTICATE, "Bearer"))
     }
 
     async fn create(&self, call: &Call, body: Unread) -> Result<Reply, Problem> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 use smallvec::SmallVec;
@@ -55,6 +55,18 @@ impl Call {
 
     pub fn is_post(&self) -> bool {
         self.head.method == Method::POST
+    }
+
+    /// Whether the asker has what this tag names (RFC 9110, 13.1.2). Our tags have no
+    /// comma, so a list may be cut at every one of them.
+    pub fn has(&self, tag: &str) -> bool {
+        let lines = self.headers().get_all(IF_NONE_MATCH).iter();
+        let mut asked = lines.flat_map(|l| l.as_bytes().split(|b| *b == b','));
+        asked.any(|asked| {
+            let asked = asked.trim_ascii();
+            let opaque = asked.strip_prefix(b"W/").unwrap_or(asked);
+            asked == b"*" || opaque == tag.as_bytes()
+        })
     }
 
     /// RFC 9112, 3.2: whoever stands in front of us may read another one of two.

@@ -22,6 +22,7 @@ macro_rules! routes {
 
 routes! {
     Page "page",
+    OpenApi "openapi",
     Sales "sales",
     Sale "sale",
     OrderCreate "order_create",

@@ -2,8 +2,8 @@
 //!
 //! `accept` lets connections in, `connection` owns one of them and its time limits,
 //! `call` reads what is the same for every
-//! request, `routes` and `admin` find what is asked for, one file per subject
-//! answers it, and `respond` alone turns answers into status codes.
+//! request, `routes` and `admin` find what is asked for in their lists of `paths`, one file
+//! per subject answers it, and `respond` alone turns answers into status codes.
 
 mod accept;
 mod admin;
@@ -14,12 +14,15 @@ mod call;
 mod client;
 mod connection;
 mod entitlements;
+mod fixed;
 mod health;
 mod json;
 mod letters;
 mod metrics;
 mod mock_pay;
+mod openapi;
 mod orders;
+mod paths;
 mod payments;
 mod places;
 mod ratelimit;

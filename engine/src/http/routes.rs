@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 use super::call::{BodyLimits, Call, Unread};
 use super::metrics::{HttpMetrics, Route};
+use super::paths::paths;
 use super::ratelimit::Policies;
 use super::respond::{Body, Code, Problem, Reply};
-use super::{entitlements, mock_pay, orders, payments, sales, tokens};
+use super::{entitlements, mock_pay, openapi, orders, payments, sales, tokens};
 use crate::config::HttpConfig;
 use crate::grant::{Grants, Kind};
 use crate::payment::Payments;
@@ -40,81 +41,30 @@ pub struct Public {
     pub run_id: u32,
 }
 
-/// What a path names.
-#[derive(Debug, Clone, Copy)]
-enum Place<'a> {
-    /// `OPTIONS *`: the server as a whole.
-    Server,
-    Page,
-    Sales,
-    Sale(&'a str),
-    Orders,
-    Preview,
-    Order(&'a str),
-    Cancel(&'a str),
-    Mine,
-    Prepay(&'a str),
-    PaymentStatus(&'a str),
-    Callback,
-    MockPay(&'a str),
-    Entitlements,
-    Licenses,
-    PlayAuth(&'a str),
-    PlayCheck,
-    Heartbeat,
-    DownloadToken(&'a str),
-    DownloadCheck,
-}
-
-impl<'a> Place<'a> {
-    fn find(call: &'a Call) -> Option<Self> {
-        match call.segments().as_slice() {
-            [""] | ["sales", _] => Some(Self::Page),
-            ["v1", "sales"] => Some(Self::Sales),
-            ["v1", "sales", id] => Some(Self::Sale(id)),
-            ["v1", "orders"] => Some(Self::Orders),
-            ["v1", "orders", "preview"] => Some(Self::Preview),
-            ["v1", "orders", id] => Some(Self::Order(id)),
-            ["v1", "orders", id, "cancel"] => Some(Self::Cancel(id)),
-            ["v1", "me", "orders"] => Some(Self::Mine),
-            ["v1", "payments", "callback"] => Some(Self::Callback),
-            ["v1", "payments", id, "prepay"] => Some(Self::Prepay(id)),
-            ["v1", "payments", id, "status"] => Some(Self::PaymentStatus(id)),
-            ["mock-pay", token] => Some(Self::MockPay(token)),
-            ["v1", "me", "entitlements"] => Some(Self::Entitlements),
-            ["v1", "licenses"] => Some(Self::Licenses),
-            ["v1", "play", "auth", work] => Some(Self::PlayAuth(work)),
-            ["v1", "play", "check"] => Some(Self::PlayCheck),
-            ["v1", "play", "heartbeat"] => Some(Self::Heartbeat),
-            ["v1", "download-tokens", work] => Some(Self::DownloadToken(work)),
-            ["v1", "download", "check"] => Some(Self::DownloadCheck),
-            [] if call.head.uri.path() == "*" => Some(Self::Server),
-            _ => None,
-        }
-    }
-
-    fn allow(self) -> &'static str {
-        match self {
-            Self::Server | Self::MockPay(_) => "GET, HEAD, POST, OPTIONS",
-            Self::Page
-            | Self::Sales
-            | Self::Sale(_)
-            | Self::Order(_)
-            | Self::Mine
-            | Self::PaymentStatus(_)
-            | Self::Entitlements
-            | Self::PlayAuth(_)
-            | Self::PlayCheck
-            | Self::DownloadToken(_)
-            | Self::DownloadCheck => "GET, HEAD, OPTIONS",
-            Self::Orders
-            | Self::Preview
-            | Self::Cancel(_)
-            | Self::Prepay(_)
-            | Self::Callback
-            | Self::Licenses
-            | Self::Heartbeat => "POST, OPTIONS",
-        }
+paths! {
+    /// What a path names.
+    enum Place {
+        Page [""] Get,
+        SalePage(sale) ["sales", sale] Get,
+        OpenApi ["openapi.json"] Get,
+        Sales ["v1", "sales"] Get,
+        Sale(sale) ["v1", "sales", sale] Get,
+        Orders ["v1", "orders"] Post,
+        Preview ["v1", "orders", "preview"] Post,
+        Order(id) ["v1", "orders", id] Get,
+        Cancel(id) ["v1", "orders", id, "cancel"] Post,
+        Mine ["v1", "me", "orders"] Get,
+        Callback ["v1", "payments", "callback"] Post,
+        Prepay(id) ["v1", "payments", id, "prepay"] Post,
+        PaymentStatus(id) ["v1", "payments", id, "status"] Get,
+        MockPay(token) ["mock-pay", token] GetAndPost,
+        Entitlements ["v1", "me", "entitlements"] Get,
+        Licenses ["v1", "licenses"] Post,
+        PlayAuth(work) ["v1", "play", "auth", work] Get,
+        PlayCheck ["v1", "play", "check"] Get,
+        Heartbeat ["v1", "play", "heartbeat"] Post,
+        DownloadToken(work) ["v1", "download-tokens", work] Get,
+        DownloadCheck ["v1", "download", "check"] Get,
     }
 }
 
@@ -147,83 +97,65 @@ impl Public {
         if let Err(problem) = call.check_host() {
             return (Route::Other, Err(problem));
         }
-        let Some(place) = Place::find(call) else {
-            let problem = Problem::new(Code::NotFound, "no call has this path");
-            return (Route::Other, Err(problem));
+        let method = &call.head.method;
+        // `OPTIONS *` asks for the server as a whole.
+        let server = call.head.uri.path() == "*";
+        let place = Place::find(&call.segments());
+        let allow = match place {
+            Some(place) => place.methods().allow_with_options(),
+            None if server => "GET, HEAD, POST, OPTIONS",
+            None => {
+                let problem = Problem::new(Code::NotFound, "no call has this path");
+                return (Route::Other, Err(problem));
+            }
         };
-        if call.head.method == Method::OPTIONS {
-            let reply = Reply::empty(StatusCode::NO_CONTENT).fixed(ALLOW, place.allow());
+        if method == Method::OPTIONS {
+            let reply = Reply::empty(StatusCode::NO_CONTENT).fixed(ALLOW, allow);
             return (Route::Preflight, Ok(reply));
         }
-        let (get, post) = (call.is_get(), call.is_post());
+        let Some(place) = place.filter(|p| p.methods().have(method)) else {
+            return (Route::Other, Err(Problem::method_not_allowed(allow)));
+        };
         match place {
-            Place::Page if get => (Route::Page, Ok(sales::page(call))),
-            Place::Sales if get => (Route::Sales, sales::list(self, call)),
-            Place::Sale(id) if get => (Route::Sale, sales::show(self, call, id)),
-            Place::Orders if post => (Route::OrderCreate, orders::create(self, call, body).await),
-            Place::Preview if post => {
-                (Route::OrderPreview, orders::preview(self, call, body).await)
-            }
-            Place::Order(id) if get => (Route::OrderGet, orders::show(self, call, id)),
-            Place::Cancel(id) if post => (
+            Place::Page | Place::SalePage(_) => (Route::Page, Ok(sales::page(call))),
+            Place::OpenApi => (Route::OpenApi, Ok(openapi::public(call))),
+            Place::Sales => (Route::Sales, sales::list(self, call)),
+            Place::Sale(id) => (Route::Sale, sales::show(self, call, id)),
+            Place::Orders => (Route::OrderCreate, orders::create(self, call, body).await),
+            Place::Preview => (Route::OrderPreview, orders::preview(self, call, body).await),
+            Place::Order(id) => (Route::OrderGet, orders::show(self, call, id)),
+            Place::Cancel(id) => (
                 Route::OrderCancel,
                 orders::cancel(self, call, body, id).await,
             ),
-            Place::Mine if get => (Route::MyOrders, orders::mine(self, call)),
-            Place::Prepay(id) if post => {
-                (Route::Prepay, payments::prepay(self, call, body, id).await)
-            }
-            Place::PaymentStatus(id) if get => {
-                (Route::PaymentStatus, payments::status(self, call, id))
-            }
-            Place::Callback if post => (
+            Place::Mine => (Route::MyOrders, orders::mine(self, call)),
+            Place::Prepay(id) => (Route::Prepay, payments::prepay(self, call, body, id).await),
+            Place::PaymentStatus(id) => (Route::PaymentStatus, payments::status(self, call, id)),
+            Place::Callback => (
                 Route::PaymentCallback,
                 payments::callback(self, call, body).await,
             ),
-            Place::MockPay(token) if get || post => (
+            Place::MockPay(token) => (
                 Route::MockPay,
                 mock_pay::page(self, call, body, token).await,
             ),
-            Place::Entitlements if get => (Route::MyEntitlements, entitlements::mine(self, call)),
-            Place::Licenses if post => (
+            Place::Entitlements => (Route::MyEntitlements, entitlements::mine(self, call)),
+            Place::Licenses => (
                 Route::License,
                 entitlements::license(self, call, body).await,
             ),
-            Place::PlayAuth(work) if get => (Route::PlayAuth, tokens::play(self, call, work)),
-            Place::PlayCheck if get => (Route::PlayCheck, tokens::check(self, call, Kind::Play)),
-            Place::Heartbeat if post => (
+            Place::PlayAuth(work) => (Route::PlayAuth, tokens::play(self, call, work)),
+            Place::PlayCheck => (Route::PlayCheck, tokens::check(self, call, Kind::Play)),
+            Place::Heartbeat => (
                 Route::PlayHeartbeat,
                 tokens::heartbeat(self, call, body).await,
             ),
-            Place::DownloadToken(work) if get => {
+            Place::DownloadToken(work) => {
                 (Route::DownloadToken, tokens::download(self, call, work))
             }
-            Place::DownloadCheck if get => (
+            Place::DownloadCheck => (
                 Route::DownloadCheck,
                 tokens::check(self, call, Kind::Download),
-            ),
-            Place::Server
-            | Place::Page
-            | Place::Sales
-            | Place::Sale(_)
-            | Place::Orders
-            | Place::Preview
-            | Place::Order(_)
-            | Place::Cancel(_)
-            | Place::Mine
-            | Place::Prepay(_)
-            | Place::PaymentStatus(_)
-            | Place::Callback
-            | Place::MockPay(_)
-            | Place::Entitlements
-            | Place::Licenses
-            | Place::PlayAuth(_)
-            | Place::PlayCheck
-            | Place::Heartbeat
-            | Place::DownloadToken(_)
-            | Place::DownloadCheck => (
-                Route::Other,
-                Err(Problem::method_not_allowed(place.allow())),
             ),
         }
     }

@@ -1,51 +1,24 @@
 //! The promotion page, and sales as everybody sees them.
 
-use std::sync::OnceLock;
-
-use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG};
 use serde::Serialize;
 
 use super::call::Call;
+use super::fixed::Fixed;
 use super::respond::{Code, Problem, Reply};
 use super::routes::Public;
 use super::wire::SaleOut;
 
-const PAGE: &[u8] = include_bytes!("page/index.html");
+static PAGE: Fixed = Fixed::new(
+    "text/html; charset=utf-8",
+    include_bytes!("page/index.html"),
+);
 const POLICY: &str = include_str!("page/csp.txt");
 
 pub(super) fn page(call: &Call) -> Reply {
-    let reply = if has(call, page_tag()) {
-        Reply::empty(StatusCode::NOT_MODIFIED)
-    } else {
-        Reply::bytes(
-            StatusCode::OK,
-            "text/html; charset=utf-8",
-            Bytes::from_static(PAGE),
-        )
-    };
-    reply
+    PAGE.answer(call)
         .fixed(CONTENT_SECURITY_POLICY, POLICY.trim_ascii_end())
-        .fixed(CACHE_CONTROL, "no-cache")
-        .fixed(ETAG, page_tag())
-}
-
-/// Whether the asker has what this tag names (RFC 9110, 13.1.2). Our tags have no
-/// comma, so a list may be cut at every one of them.
-fn has(call: &Call, tag: &str) -> bool {
-    let lines = call.headers().get_all(IF_NONE_MATCH).iter();
-    let mut asked = lines.flat_map(|l| l.as_bytes().split(|b| *b == b','));
-    asked.any(|asked| {
-        let asked = asked.trim_ascii();
-        let opaque = asked.strip_prefix(b"W/").unwrap_or(asked);
-        asked == b"*" || opaque == tag.as_bytes()
-    })
-}
-
-fn page_tag() -> &'static str {
-    static TAG: OnceLock<String> = OnceLock::new();
-    TAG.get_or_init(|| format!("\"{:x}\"", xxhash_rust::xxh3::xxh3_64(PAGE)))
 }
 
 #[derive(Serialize)]
@@ -58,7 +31,7 @@ struct SalesOut {
 /// The tag leaves out the time, or no answer would ever be "not modified".
 fn tagged(call: &Call, tag: u64, body: &impl Serialize) -> Reply {
     let tag = format!("\"{tag:016x}\"");
-    let reply = if has(call, &tag) {
+    let reply = if call.has(&tag) {
         Reply::empty(StatusCode::NOT_MODIFIED)
     } else {
         Reply::json(StatusCode::OK, body)

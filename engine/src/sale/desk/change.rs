@@ -230,7 +230,7 @@ impl Desk {
             let soon = slate.now.plus(GRANTED_WITHIN);
             self.windows.push(Reverse((soon, order)));
         }
-        let mut durable = !slate.is_spoiled;
+        let (mut durable, mut in_step) = (!slate.is_spoiled, true);
         let kept = if self.parts.bucket.is_second_copy() {
             beside_holds(&drafts)
         } else {
@@ -256,9 +256,7 @@ impl Desk {
             match committed {
                 // Before a hold goes, and its order with it.
                 Ok(committed) if !kept.is_empty() => {
-                    if !self.parts.bucket.keep(kept, committed.last).await {
-                        self.rebuild("keep").await;
-                    }
+                    in_step = self.parts.bucket.keep(kept, committed.last).await;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -268,7 +266,10 @@ impl Desk {
             }
         }
         if durable {
-            if !moves.is_empty() {
+            if !in_step {
+                self.follow(&moves);
+                self.rebuild("keep").await;
+            } else if !moves.is_empty() {
                 fail::fail_point!("change-kept", |_| std::process::abort());
                 self.settle(moves).await;
                 fail::fail_point!("change-settled", |_| std::process::abort());
@@ -298,7 +299,16 @@ impl Desk {
     /// Tells the stock of durable changes, then counts them.
     async fn settle(&mut self, moves: Vec<Move>) {
         let in_step = self.parts.bucket.settle(&moves).await;
-        for m in &moves {
+        self.follow(&moves);
+        if !in_step {
+            self.rebuild("settle").await;
+        }
+    }
+
+    /// Counts durable changes. A rebuild writes these counts beside the orders of the
+    /// ledger, so it comes after.
+    fn follow(&mut self, moves: &[Move]) {
+        for m in moves {
             if let Err(error) = self.parts.guard.follow(m.moved, &m.units, m.was, m.is) {
                 tracing::error!(%error, order = %m.order.id, "the mirror cannot follow a durable change");
                 continue;
@@ -307,9 +317,6 @@ impl Desk {
             if m.was.is_some() && m.is.is_none() {
                 self.parts.index.release(&m.order.user, m.order.units());
             }
-        }
-        if !in_step {
-            self.rebuild("settle").await;
         }
     }
 

@@ -87,9 +87,9 @@ pub enum OrderEvent {
     /// A captured payment matches this order.
     PaymentApplied,
     /// A payment came after the order closed, and fresh units were found for it: it is
-    /// pending again for the moment that its payment takes.
+    /// pending again for the moment that its payment takes, in the window it always had.
     HeldAgain {
-        now: UnixMs,
+        until: UnixMs,
     },
     Granted,
     WindowEnded {
@@ -237,9 +237,9 @@ impl OrderState {
             (S::RefundDue { restocked }, E::RefundDone) => {
                 changed(S::Refunded { restocked }, StockMove::None)
             }
-            (S::Closed { .. }, E::HeldAgain { now }) => changed(
+            (S::Closed { .. }, E::HeldAgain { until }) => changed(
                 S::PendingPayment {
-                    until: now,
+                    until,
                     grace_used: true,
                 },
                 StockMove::Rehold,
@@ -409,7 +409,7 @@ mod tests {
         prop_oneof![
             (0_u64..200).prop_map(|t| OrderEvent::PaymentStarted { until: UnixMs(t) }),
             Just(OrderEvent::PaymentApplied),
-            (0_u64..200).prop_map(|t| OrderEvent::HeldAgain { now: UnixMs(t) }),
+            (0_u64..200).prop_map(|t| OrderEvent::HeldAgain { until: UnixMs(t) }),
             Just(OrderEvent::Granted),
             (0_u64..200).prop_map(|t| OrderEvent::WindowEnded { now: UnixMs(t) }),
             Just(OrderEvent::Cancel),

@@ -2,8 +2,8 @@
 //! sale runs, units are free and its buyer may have them; else the money goes back.
 //!
 //! Here the stock is asked first, as for a purchase. Should the engine fall before the
-//! ledger has the payment, the hold is adopted as an order whose window has ended, and
-//! the provider, who was told nothing, says it again.
+//! ledger has the payment, the hold is adopted as an order that is pending in its old
+//! window, and the provider, who was told nothing, says it again.
 
 use super::super::answer::Captured;
 use super::Desk;
@@ -60,7 +60,9 @@ impl Desk {
     async fn hold_again(&mut self, now: UnixMs, order: &Order) -> Result<Order, String> {
         let units = facts::units_of(&self.parts.sale, order);
         loop {
-            let event = OrderEvent::HeldAgain { now };
+            // The buyer's receipt shows the window that there was.
+            let until = order.pay_deadline;
+            let event = OrderEvent::HeldAgain { until };
             let epoch = self.parts.bucket.epoch();
             let Ok(Some((held, moved))) = order.step(event, epoch, now) else {
                 return Err("the order was not closed".to_owned());
@@ -72,11 +74,7 @@ impl Desk {
             let verdicts = bucket.reserve(now, true, units_max, asked).await;
             let no = match verdicts.as_deref() {
                 Some([Verdict::Held]) if self.takes(&held, &units, moved) => {
-                    // The buyer's receipt shows the window that there was.
-                    return Ok(Order {
-                        pay_deadline: order.pay_deadline,
-                        ..held
-                    });
+                    return Ok(held);
                 }
                 Some([Verdict::NotOpen | Verdict::Ended]) => "the sale is over",
                 Some([Verdict::OverLimit]) => "the buyer has as many units as a buyer may have",

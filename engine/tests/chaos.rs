@@ -46,6 +46,11 @@ fn a_day(seed: &str, flags: &[&str]) {
     assert!(number(&day["callsRepeated"]) > 0);
     assert!(number(&day["answers"]["won"]) >= WINS_MIN);
     assert!(number(&day["answers"]["canceled"]) > 0);
+    let audits = day["audits"].as_array().expect("audits");
+    for count in ["applied", "refunded", "review", "ordersDelivered"] {
+        let of_day: u64 = audits.iter().map(|a| number(&a["money"][count])).sum();
+        assert!(of_day > 0, "no {count}");
+    }
 }
 
 #[test]

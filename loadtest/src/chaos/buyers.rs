@@ -1,8 +1,11 @@
 //! Buyers who keep coming while things go wrong: two lines of sales, one after the
 //! other in each, so that one always sells while the other opens, ends, or has sold out.
+//! Many of those who win pay, some late, and a sale's money may still move while the next
+//! one sells.
 //!
 //! They never give up: whoever does not know what became of a purchase asks with the same
-//! key until it is known. After the last fault, then, no answer may stay unknown.
+//! key until it is known, and so does the payment provider. After the last fault, then, no
+//! answer may stay unknown.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,12 +15,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::answer::Outcome;
 use crate::api::Api;
 use crate::cli::{Failure, block_on};
 use crate::client::Target;
 use crate::journal::Header;
+use crate::pay::Till;
 use crate::plan::Plan;
 use crate::run::{Doors, run};
 use crate::scenario::{Overrides, Scenario};
@@ -40,6 +45,7 @@ pub struct Shop {
     pub token: String,
     /// Where their journals go.
     pub folder: PathBuf,
+    pub till: Till,
     pub seed: u64,
     /// Of both lines together.
     pub attempts_per_second: f64,
@@ -88,9 +94,10 @@ pub fn sale_name(line: u64, number: u64) -> String {
 fn scenario(shop: &Shop, line: u64, number: u64) -> String {
     let rate = shop.attempts_per_second / 2.0;
     let attempts = (rate * shop.sale_seconds).ceil();
-    let (units, window) = match line {
-        0 => (2.0 * attempts, 7_200),
-        _others => (0.3 * attempts, SHORT_WINDOW_S),
+    // Late is only who pays while the day still goes on.
+    let (units, window, late) = match line {
+        0 => (2.0 * attempts, 7_200, 0.0),
+        _others => (0.3 * attempts, SHORT_WINDOW_S, 0.15),
     };
     let units = (units as u64).max(1);
     let scarce = (units / 20).max(1);
@@ -110,6 +117,18 @@ retryOnCutShare = 0.03
 keyReuseShare = 0.02
 cancelShare = 0.06
 againShare = 0.05
+
+[pay]
+onTimeShare = 0.4
+lateShare = {late:?}
+twiceShare = 0.05
+lieShare = 0.02
+failedFirstShare = 0.1
+reorderShare = 0.3
+repeatsMax = 2
+refundShare = 0.15
+restockShare = 0.5
+delayMs = 600
 
 [sale]
 id = "{id}"
@@ -137,6 +156,7 @@ name = "Some"
 priceCent = 900
 currency = "EUR"
 units = {units}
+grant = {{ workId = "some-film", validDays = 30 }}
 
 [[sale.skus]]
 id = "scarce"
@@ -236,7 +256,7 @@ async fn line(
     wins: &Arc<AtomicU64>,
     told: Option<&AtomicU64>,
 ) -> Result<Vec<Sold>, Failure> {
-    let mut sold = Vec::new();
+    let mut selling = JoinSet::new();
     for number in 0.. {
         if *closed.borrow() {
             break;
@@ -249,18 +269,28 @@ async fn line(
             closed: closed.clone(),
             wins: Arc::clone(wins),
             quiet: true,
-            till: None,
+            till: Some(shop.till.clone()),
         };
-        sold.push(sell(shop, &scenario, line > 0, doors).await?);
+        let (doors_close, mut came) = watch::channel(false);
+        let shop = shop.clone();
+        selling.spawn(async move { sell(&shop, &scenario, line > 0, doors, doors_close).await });
+        // It ended without a word: the doors were closed, or it failed.
+        if came.wait_for(|came| *came).await.is_err() {
+            break;
+        }
     }
-    Ok(sold)
+    let sold = selling.join_all().await;
+    sold.into_iter().collect()
 }
 
+/// Sends word by `came` once nobody new comes: the next sale may begin, though in this one
+/// somebody may still wait for an answer, and money may still move.
 async fn sell(
     shop: &Shop,
     scenario: &Scenario,
     closes: bool,
     doors: Doors,
+    came: watch::Sender<bool>,
 ) -> Result<Sold, Failure> {
     let (mut public, mut admin) = shop.apis()?;
     let opens_at = jiff::Timestamp::now();
@@ -281,7 +311,16 @@ async fn sell(
     };
     let target = Target::parse(&format!("http://{}", shop.public), false)?;
     let journal = journal_file(&shop.folder, &sale);
-    let ran = run(scenario, &header, &target, &journal, starts, doors).await?;
+    let running = run(scenario, &header, &target, &journal, starts, doors);
+    tokio::pin!(running);
+    let all_came = starts + Duration::from_secs_f64(scenario.pace.seconds());
+    let ran = tokio::select! {
+        ran = &mut running => ran?,
+        () = tokio::time::sleep_until(all_came.into()) => {
+            came.send_replace(true);
+            running.await?
+        }
+    };
     let counted = Outcome::all().map(|outcome| (outcome.name(), ran.stats.count(outcome)));
     Ok(Sold {
         sale,

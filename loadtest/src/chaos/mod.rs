@@ -22,7 +22,9 @@ use stage::Stage;
 use verdict::{Audited, Chaos};
 
 use crate::cli::{Failure, block_on};
+use crate::client::Target;
 use crate::judge::judge;
+use crate::pay::{Secret, Till};
 use crate::servers::{self, Asked, StoreKind, engine};
 
 #[derive(clap::Args)]
@@ -157,13 +159,19 @@ fn a_day(
     mut stage: Stage,
     asked: Asked,
 ) -> Result<Chaos, Failure> {
+    let token = std::fs::read_to_string(stage.engine.token_file())?;
+    let token = token.trim().to_owned();
+    let till = Till {
+        secret: Secret::read(&stage.engine.payment_secret_file())?,
+        admin: Target::parse(&format!("http://{}", stage.engine.admin), false)?,
+        token: Some(token.clone()),
+    };
     let shop = Shop {
         public: stage.engine.public.clone(),
         admin: stage.engine.admin.clone(),
-        token: std::fs::read_to_string(stage.engine.token_file())?
-            .trim()
-            .to_owned(),
+        token,
         folder: folder.to_owned(),
+        till,
         seed,
         attempts_per_second: args.rate,
         sale_seconds: args.sale_seconds(),

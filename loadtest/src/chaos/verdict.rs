@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::audit::Verdict;
+use crate::audit::{Money, Verdict};
 
 pub const FILE: &str = "chaos.json";
 
@@ -125,6 +125,19 @@ impl Chaos {
         let told: u64 = self.audits.iter().map(|a| a.verdict.told_wins).sum();
         let orders: u64 = self.audits.iter().map(|a| a.verdict.orders).sum();
         println!("audited: {told} wins told, {orders} orders");
+        let money: Vec<_> = self
+            .audits
+            .iter()
+            .filter_map(|a| a.verdict.money.as_ref())
+            .collect();
+        let sum = |count: fn(&Money) -> u64| money.iter().map(|money| count(money)).sum::<u64>();
+        println!(
+            "money: {} callbacks taken, {} payments applied, {} refunded, {} under review",
+            sum(|money| money.callbacks_taken),
+            sum(|money| money.applied),
+            sum(|money| money.refunded),
+            sum(|money| money.review)
+        );
         for audited in &self.audits {
             for finding in &audited.verdict.findings {
                 println!(

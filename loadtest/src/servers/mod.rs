@@ -84,6 +84,9 @@ pub fn configuration(
         "password_file".into(),
         password.display().to_string().into(),
     );
+    // The harness is the provider that tells of payments; the mock takes refunds.
+    let payment = inner(&mut whole, "payment");
+    payment.insert("provider".into(), "mock".into());
     whole.remove("store");
     if let Some(port) = store {
         let password = folder.join("store-password");

@@ -133,7 +133,11 @@ fn some_life(name: &str, n: u16) -> Vec<Order> {
         1 => life(first, &[PaymentApplied]),
         2 => life(
             first,
-            &[WindowEnded { now }, HeldAgain { until: now }, PaymentApplied],
+            &[
+                WindowEnded { now },
+                HeldAgain { until: now },
+                PaymentApplied,
+            ],
         ),
         3 => life(first, &[Cancel]),
         _ => bought_and_given_back(name, n),
@@ -565,7 +569,11 @@ fn stock_is_counted_by_state(fresh: Fresh) {
         &[Cancel],
         &[PaymentApplied, refund],
         &[PaymentApplied, refund, RefundDone],
-        &[WindowEnded { now }, HeldAgain { until: now }, PaymentApplied],
+        &[
+            WindowEnded { now },
+            HeldAgain { until: now },
+            PaymentApplied,
+        ],
     ];
     // Each order has its own power of two, so that the sums tell who is in them.
     let sold_by = |name: &str, base: u16| -> Vec<Order> {

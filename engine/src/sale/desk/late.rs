@@ -7,7 +7,8 @@
 
 use super::super::answer::Captured;
 use super::Desk;
-use super::change::{Late, apply, capture, first, tell, unread};
+use super::change::{Late, tell, unread};
+use super::money::{apply, capture, first};
 use crate::domain::order::{Order, OrderEvent, OrderState, StockMove};
 use crate::domain::payment::PaymentState;
 use crate::domain::time::UnixMs;

@@ -10,6 +10,7 @@
 
 mod change;
 mod late;
+mod money;
 mod refill;
 mod slate;
 

@@ -143,7 +143,7 @@ impl Refunder {
         let provider = self.provider.as_ref()?;
         let now = Instant::now();
         while trying.len() < self.config.at_once {
-            if let Err(wait) = provider.look() {
+            if let Err(wait) = provider.look_to_refund() {
                 return due.next_at().map(|at| at.max(now + wait));
             }
             let Some(payment) = due.take(now) else {

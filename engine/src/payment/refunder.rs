@@ -114,7 +114,9 @@ impl Refunder {
 
     async fn read(&self, due: &mut Due) -> bool {
         let desk = Arc::clone(&self.desk);
-        let read = tokio::task::spawn_blocking(move || desk.due()).await;
+        // One more than fit: so what does not is noticed, and nothing is read for nothing.
+        let max = self.config.due_max.saturating_add(1);
+        let read = tokio::task::spawn_blocking(move || desk.due(max)).await;
         let payments = match read {
             Ok(Ok(payments)) => payments,
             Ok(Err(error)) => {

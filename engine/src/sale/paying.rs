@@ -162,8 +162,8 @@ impl Selling {
         Ok(PaymentsPage { payments, next })
     }
 
-    /// Every payment whose money must go back.
-    pub fn payments_owed(&self) -> Result<Vec<Payment>, FactError> {
+    /// Payments whose money must go back, at most `max` of them.
+    pub fn payments_owed(&self, max: usize) -> Result<Vec<Payment>, FactError> {
         let mut owed = Vec::new();
         let sales = self.sales();
         // Group by group: a walk over everything would read every order there is.
@@ -171,6 +171,9 @@ impl Selling {
         for group in std::iter::once(facts::NO_SALE).chain(groups) {
             let ledger = &self.tools.ledger;
             for found in ledger.entities(Some(group), Some(facts::PAYMENT), true) {
+                if owed.len() >= max {
+                    return Ok(owed);
+                }
                 let payment = facts::payment_of(&found?)?;
                 if payment.state == PaymentState::RefundDue {
                     owed.push(payment);

@@ -79,8 +79,9 @@ pub fn start(
 struct Desk(Arc<Selling>);
 
 impl RefundDesk for Desk {
-    fn due(&self) -> Result<Vec<Payment>, DeskError> {
-        self.0.payments_owed().map_err(|e| DeskError(e.to_string()))
+    fn due(&self, max: usize) -> Result<Vec<Payment>, DeskError> {
+        let owed = self.0.payments_owed(max);
+        owed.map_err(|e| DeskError(e.to_string()))
     }
 
     fn refunded<'a>(&'a self, payment: &'a Payment, refund_no: String) -> Done<'a, ()> {

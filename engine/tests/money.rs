@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use floodgate_engine::admission::{AdmissionMetrics, Limits, Standing};
 use floodgate_engine::config::BuyerRules;
+use floodgate_engine::domain::codec::encode_payment;
 use floodgate_engine::domain::ids::{
     Channel, ChannelTxnNo, IdemKey, NodeNo, OrderId, SaleId, SkuId, UserId,
 };
@@ -25,7 +27,7 @@ use floodgate_engine::stock::StockHost;
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use floodgate_engine::stock::redis::RedisHost;
 use floodgate_engine::workers::Workers;
-use floodgate_ledger::{Ledger, LedgerConfig};
+use floodgate_ledger::{Draft, Group, Kind, Ledger, LedgerConfig};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -415,11 +417,22 @@ async fn late_money_goes_back_where_nobody_may_sell_for_it() {
         let txns: Vec<_> = due.iter().map(|p| p.channel_txn_no.to_string()).collect();
         assert_eq!(txns, ["limit", "paused", "none", "over"]);
         shop.restart().await;
-        assert_eq!(shop.selling().payments_owed().expect("readable").len(), 4);
+        assert_eq!(
+            shop.selling()
+                .payments_owed(usize::MAX)
+                .expect("readable")
+                .len(),
+            4
+        );
         for payment in &due {
             shop.sent_back(payment).await;
         }
-        assert!(shop.selling().payments_owed().expect("readable").is_empty());
+        assert!(
+            shop.selling()
+                .payments_owed(usize::MAX)
+                .expect("readable")
+                .is_empty()
+        );
         assert_eq!(shop.state(&bea), "CLOSED", "its money came and went");
     })
     .await;
@@ -596,6 +609,46 @@ async fn an_order_is_refunded_once_all_its_money_is_back() {
             assert_eq!(shop.state(&order), "REFUNDED");
         }
         assert_eq!(shop.counts(), [10, 0, 0, 0]);
+    })
+    .await;
+}
+
+/// What a refund brings to its order comes with it or not at all.
+#[tokio::test]
+async fn a_refund_whose_order_cannot_be_looked_into_is_not_half_done() {
+    on_each_host(sale(10, 10, 1), async |shop| {
+        let order = shop.buy("ana", 1).await;
+        let (paid, _) = shop.capture(&bill(&order, "t1")).await;
+        shop.refund(&order, true).await;
+        // Another payment of the order that cannot be read, and then one that can.
+        let other = Payment {
+            state: PaymentState::Refunded,
+            ..bill(&order, "t2")
+        };
+        let readable = encode_payment(&other);
+        let ledger = shop.open.as_ref().expect("it is open").ledger.clone();
+        let write = async |version, body: Vec<u8>| {
+            let draft = Draft {
+                kind: Kind(5),
+                group: Bytes::from_static(b"tea"),
+                id: Bytes::copy_from_slice(other.id.as_bytes()),
+                version,
+                live: false,
+                owner: Some(Bytes::copy_from_slice(order.id.as_bytes())),
+                uniques: Vec::new(),
+                at_ms: T0,
+                body: body.into(),
+            };
+            let receipt = ledger.append(Group::one(draft)).await.expect("it is open");
+            receipt.await.expect("durable");
+        };
+        write(1, b"nonsense".to_vec()).await;
+        let said = shop.selling().refunded(&paid, "r1".into()).await;
+        assert!(matches!(said, Captured::Unknown), "{said:?}");
+        write(2, readable).await;
+        assert_eq!(shop.paid(&order), ["REFUNDED", "REFUND_DUE"]);
+        shop.sent_back(&paid).await;
+        assert_eq!(shop.state(&order), "REFUNDED");
     })
     .await;
 }

@@ -284,6 +284,8 @@ fn money_that_does_not_match_waits_for_a_person() {
     let review = shop.payments("?state=REVIEW");
     assert_eq!(review.len(), 5);
     assert!(review.iter().all(|p| p["note"] != ""), "a person reads why");
+    let note = shop.payment("t4")["note"].to_string();
+    assert!(note.contains("4711"), "whose money it may be: {note}");
     assert_eq!(shop.payments("?sale=tea&state=REVIEW").len(), 3);
     assert_eq!(shop.payments("?state=APPLIED").len(), 0);
 

@@ -77,7 +77,14 @@ impl Callback {
             state: PaymentState::Captured,
             paid_at: self.paid_at,
             received_at,
-            note: String::new(),
+            // Whoever has to find out whose money this is needs every word.
+            note: match self.order {
+                Some(_) => String::new(),
+                None => format!(
+                    "it names order {:?}, which is none of ours",
+                    self.order_text
+                ),
+            },
             refund_no: String::new(),
             raw: Raw::of(&self.raw),
         }

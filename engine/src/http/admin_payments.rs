@@ -114,9 +114,7 @@ impl Admin {
     fn whole(&self, order: &Order) -> Result<Reply, Problem> {
         let payments = self.selling.payments_of(order.id).map_err(broken)?;
         let now = self.selling.clock().now();
-        let of_user = self.selling.entitlements_of(&order.user, READ_MAX);
-        let of_user = of_user.map_err(broken)?;
-        let entitlements = of_user.iter().filter(|e| e.order == order.id);
+        let entitlements = self.selling.entitlements_of(order).map_err(broken)?;
         Ok(Reply::json(
             StatusCode::OK,
             &WholeOrder {
@@ -126,6 +124,7 @@ impl Admin {
                     .map(|p| AuditPaymentOut::of(p, Some(&order.sale)))
                     .collect(),
                 entitlements: entitlements
+                    .iter()
                     .map(|e| EntitlementOut {
                         entitlement_id: e.id.as_str(),
                         sku_id: e.sku.as_str(),

@@ -14,9 +14,9 @@ pub type Done<'a, T> = Pin<Box<dyn Future<Output = Result<T, DeskError>> + Send 
 
 /// Where refunds come from, and where it is told that one is done.
 pub trait RefundDesk: Send + Sync {
-    /// Payments that the ledger says are due. Reads a disk; not for a thread that
-    /// serves buyers.
-    fn due(&self) -> Result<Vec<Payment>, DeskError>;
+    /// Payments that the ledger says are due, at most so many. Reads a disk; not for a
+    /// thread that serves buyers.
+    fn due(&self, max: usize) -> Result<Vec<Payment>, DeskError>;
 
     /// The provider gave the money back: durable when this returns. Said again, it
     /// changes nothing.

@@ -124,7 +124,7 @@ impl Payments {
         };
         // Before anything changes: an order must not use up its grace on a provider
         // that would not be asked.
-        if let Err(retry_after) = provider.look() {
+        if let Err(retry_after) = provider.look_to_prepay() {
             return resting(retry_after);
         }
         let grace = selling

@@ -76,10 +76,13 @@ pub enum Trouble {
     },
 }
 
-/// A provider behind its circuit breaker, with a limit of time for each call.
+/// A provider behind its circuit breakers, with a limit of time for each call. There is
+/// one for each thing it does: a provider that gives no money back takes some all the
+/// same, and a list of refunds that fail must not keep buyers from paying.
 pub struct Guarded {
     provider: Arc<dyn Provider>,
-    breaker: Mutex<Breaker>,
+    prepays: Mutex<Breaker>,
+    refunds: Mutex<Breaker>,
     answer_max: Duration,
 }
 
@@ -87,38 +90,51 @@ impl Guarded {
     pub fn new(provider: Arc<dyn Provider>, limits: BreakerLimits, answer_max: Duration) -> Self {
         Self {
             provider,
-            breaker: Mutex::new(Breaker::new(limits)),
+            prepays: Mutex::new(Breaker::new(limits)),
+            refunds: Mutex::new(Breaker::new(limits)),
             answer_max,
         }
     }
 
-    /// Whether it would be asked now; if not, when.
-    pub fn look(&self) -> Result<(), Duration> {
-        self.breaker.lock().look(Instant::now())
+    /// Whether it would be asked for a session now; if not, when.
+    pub fn look_to_prepay(&self) -> Result<(), Duration> {
+        self.prepays.lock().look(Instant::now())
+    }
+
+    /// Whether it would be asked for a refund now; if not, when.
+    pub fn look_to_refund(&self) -> Result<(), Duration> {
+        self.refunds.lock().look(Instant::now())
     }
 
     pub async fn prepay(&self, ask: &Ask) -> Result<Session, Trouble> {
-        self.call("prepay", self.provider.prepay(ask)).await
+        let answer = self.provider.prepay(ask);
+        self.call("prepay", &self.prepays, answer).await
     }
 
     pub async fn refund(&self, payment: &Payment) -> Result<Refund, Trouble> {
-        self.call("refund", self.provider.refund(payment)).await
+        let answer = self.provider.refund(payment);
+        self.call("refund", &self.refunds, answer).await
     }
 
-    async fn call<T>(&self, what: &'static str, answer: Answered<'_, T>) -> Result<T, Trouble> {
+    async fn call<T>(
+        &self,
+        what: &'static str,
+        breaker: &Mutex<Breaker>,
+        answer: Answered<'_, T>,
+    ) -> Result<T, Trouble> {
         // A future does nothing before it is polled, so a refusal here costs no call.
-        if let Err(wait) = self.breaker.lock().ask(Instant::now()) {
+        if let Err(wait) = breaker.lock().ask(Instant::now()) {
             return Err(Trouble::Resting { wait });
         }
         let why = match tokio::time::timeout(self.answer_max, answer).await {
             Ok(Ok(answer)) => {
-                self.breaker.lock().succeeded();
+                breaker.lock().succeeded();
                 return Ok(answer);
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} ms", self.answer_max.as_millis()),
         };
-        if self.breaker.lock().failed(Instant::now()) {
+        if breaker.lock().failed(Instant::now()) {
             tracing::warn!(
                 what,
                 why,
@@ -181,14 +197,51 @@ mod tests {
             assert_eq!(guarded.prepay(&ask).await, Err(Trouble::Failed { why }));
         }
         let wait = Duration::from_secs(5);
-        assert_eq!(guarded.look(), Err(wait));
+        assert_eq!(guarded.look_to_prepay(), Err(wait));
         assert_eq!(guarded.prepay(&ask).await, Err(Trouble::Resting { wait }));
         assert_eq!(moody.calls.load(Ordering::Relaxed), 5, "it was not asked");
         tokio::time::sleep(wait).await;
         assert!(guarded.prepay(&ask).await.is_err(), "the one that may go");
-        assert_eq!(guarded.look(), Err(wait), "and closed again");
+        assert_eq!(guarded.look_to_prepay(), Err(wait), "and closed again");
         tokio::time::sleep(wait).await;
         assert_eq!(guarded.prepay(&ask).await.map(|s| s.token), Ok("6".into()));
-        assert_eq!(guarded.look(), Ok(()));
+        assert_eq!(guarded.look_to_prepay(), Ok(()));
+    }
+
+    /// Takes money and gives none back.
+    struct Stingy;
+
+    impl Provider for Stingy {
+        fn prepay<'a>(&'a self, ask: &'a Ask) -> Answered<'a, Session> {
+            let session = Session {
+                token: "t".into(),
+                pay_url: String::new(),
+                expires_at: ask.until,
+            };
+            Box::pin(async { Ok(session) })
+        }
+
+        fn refund<'a>(&'a self, _: &'a Payment) -> Answered<'a, Refund> {
+            Box::pin(async { Err(ProviderError("503".into())) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refunds_that_fail_keep_nobody_from_paying() {
+        let rest = Duration::from_secs(5);
+        let limits = BreakerLimits::default();
+        let guarded = Guarded::new(Arc::new(Stingy), limits, Duration::from_secs(10));
+        let (ask, due) = (testing::ask(1, "card", UnixMs(1)), testing::payment("t1"));
+        for _ in 0..limits.failures_max {
+            assert!(guarded.refund(&due).await.is_err());
+        }
+        assert_eq!(guarded.look_to_refund(), Err(rest));
+        assert_eq!(guarded.look_to_prepay(), Ok(()));
+        assert!(guarded.prepay(&ask).await.is_ok());
+        assert_eq!(
+            guarded.look_to_refund(),
+            Err(rest),
+            "nor does that mend them"
+        );
     }
 }

@@ -114,7 +114,9 @@ impl Refunder {
 
     async fn read(&self, due: &mut Due) -> bool {
         let desk = Arc::clone(&self.desk);
-        let read = tokio::task::spawn_blocking(move || desk.due()).await;
+        // One more than fit: so what does not is noticed, and nothing is read for nothing.
+        let max = self.config.due_max.saturating_add(1);
+        let read = tokio::task::spawn_blocking(move || desk.due(max)).await;
         let payments = match read {
             Ok(Ok(payments)) => payments,
             Ok(Err(error)) => {
@@ -143,7 +145,7 @@ impl Refunder {
         let provider = self.provider.as_ref()?;
         let now = Instant::now();
         while trying.len() < self.config.at_once {
-            if let Err(wait) = provider.look() {
+            if let Err(wait) = provider.look_to_refund() {
                 return due.next_at().map(|at| at.max(now + wait));
             }
             let Some(payment) = due.take(now) else {

@@ -11,8 +11,9 @@ use super::answer::{Captured, Licensing};
 use super::desk::{Act, Asked};
 use super::facts::{self, FactError};
 use super::selling::{Selling, Wished};
-use crate::domain::entitlement::Entitlement;
-use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId, SaleId, UserId};
+use crate::domain::entitlement::{self, Entitlement};
+use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId, SaleId};
+use crate::domain::order::Order;
 use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::sale::Phase;
 
@@ -99,21 +100,18 @@ impl Selling {
         }
     }
 
-    /// What a buyer is entitled to, at most so much of it.
-    pub fn entitlements_of(
-        &self,
-        user: &UserId,
-        limit: usize,
-    ) -> Result<Vec<Entitlement>, FactError> {
-        let ledger = &self.tools.ledger;
-        let mut own = Vec::new();
-        for found in ledger.by_owner(user.as_bytes(), facts::ENTITLEMENT, None, limit)? {
-            let snapshot = ledger.entity(&found.group, facts::ENTITLEMENT, &found.id)?;
-            if let Some(snapshot) = snapshot {
-                own.push(facts::entitlement_of(&snapshot)?);
+    /// What an order granted, by the ids that it alone can have given.
+    pub fn entitlements_of(&self, order: &Order) -> Result<Vec<Entitlement>, FactError> {
+        let (ledger, group) = (&self.tools.ledger, order.sale.as_bytes());
+        let mut granted = Vec::new();
+        for item in &order.items {
+            let id = entitlement::id_of(&order.id, &item.sku);
+            let found = ledger.entity(group, facts::ENTITLEMENT, id.as_bytes())?;
+            if let Some(snapshot) = found {
+                granted.push(facts::entitlement_of(&snapshot)?);
             }
         }
-        Ok(own)
+        Ok(granted)
     }
 
     /// As long as a desk would be waited for.
@@ -162,8 +160,8 @@ impl Selling {
         Ok(PaymentsPage { payments, next })
     }
 
-    /// Every payment whose money must go back.
-    pub fn payments_owed(&self) -> Result<Vec<Payment>, FactError> {
+    /// Payments whose money must go back, at most `max` of them.
+    pub fn payments_owed(&self, max: usize) -> Result<Vec<Payment>, FactError> {
         let mut owed = Vec::new();
         let sales = self.sales();
         // Group by group: a walk over everything would read every order there is.
@@ -171,6 +169,9 @@ impl Selling {
         for group in std::iter::once(facts::NO_SALE).chain(groups) {
             let ledger = &self.tools.ledger;
             for found in ledger.entities(Some(group), Some(facts::PAYMENT), true) {
+                if owed.len() >= max {
+                    return Ok(owed);
+                }
                 let payment = facts::payment_of(&found?)?;
                 if payment.state == PaymentState::RefundDue {
                     owed.push(payment);

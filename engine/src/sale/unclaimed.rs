@@ -65,10 +65,12 @@ impl Unclaimed {
             Ok(Some(known)) => return stands(known, true),
             Err(error) => return unread(&error),
         }
-        let note = payment.order.map_or_else(
-            || "it names no order".to_owned(),
-            |order| format!("it names order {order}, which is not here"),
-        );
+        let note = match payment.order {
+            Some(order) => format!("it names order {order}, which is not here"),
+            None if payment.note.is_empty() => "it names no order".to_owned(),
+            // Whoever read it could say more.
+            None => payment.note.clone(),
+        };
         let key = facts::payment_key(channel, txn);
         let payment = Payment {
             order: None,

@@ -162,7 +162,7 @@ async fn settled(ground: &Ground, engine: &Engine) {
         }
     }
     for _ in 0..PATIENCE_MS / 100 {
-        match engine.selling.payments_owed() {
+        match engine.selling.payments_owed(usize::MAX) {
             Ok(owed) if owed.is_empty() => return,
             Ok(_) => tokio::time::sleep(ms(100)).await,
             Err(error) => return world.breaks(format_args!("payments owed: {error}")),

@@ -11,7 +11,7 @@ impl Line {
     /// the ledger is looked up at the start, and when the list says so.
     pub async fn send_back(self, mut list: OwedList) {
         loop {
-            match self.selling.payments_owed() {
+            match self.selling.payments_owed(usize::MAX) {
                 Ok(owed) => {
                     for payment in owed {
                         self.give_back(&payment).await;

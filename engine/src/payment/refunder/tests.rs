@@ -17,6 +17,8 @@ struct Books {
     refunded: Mutex<BTreeMap<PaymentId, String>>,
     commits_fail: Mutex<u32>,
     reads_fail: Mutex<u32>,
+    /// The most that anybody wanted to read at once.
+    wanted_max: Mutex<usize>,
 }
 
 /// Whether one more is to fail.
@@ -42,11 +44,13 @@ impl Books {
 }
 
 impl RefundDesk for Books {
-    fn due(&self) -> Result<Vec<Payment>, DeskError> {
+    fn due(&self, max: usize) -> Result<Vec<Payment>, DeskError> {
+        let mut wanted = self.wanted_max.lock();
+        *wanted = max.max(*wanted);
         if fails(&self.reads_fail) {
             return Err(DeskError("a disk".into()));
         }
-        Ok(self.due.lock().values().cloned().collect())
+        Ok(self.due.lock().values().take(max).cloned().collect())
     }
 
     fn refunded<'a>(&'a self, payment: &'a Payment, refund_no: String) -> Done<'a, ()> {
@@ -222,6 +226,8 @@ async fn word_that_finds_no_room_is_read_from_the_ledger() {
         scene.owed.tell(payment);
     }
     scene.settled().await;
+    // However many are owed, memory holds few of them.
+    assert_eq!(*scene.books.wanted_max.lock(), 501);
     assert_eq!(scene.end().await, 5_000);
 }
 

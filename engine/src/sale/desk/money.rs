@@ -176,7 +176,9 @@ pub(super) fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Cap
         (PaymentEvent::RefundDone, Some(order)) => {
             slate.put(&next);
             if let OrderState::RefundDue { .. } = order.state
-                && slate.is_paid_back(order.id)?
+                && slate
+                    .is_paid_back(order.id)
+                    .inspect_err(|_| slate.spoil())?
             {
                 // Named by the machine for exactly this state.
                 let _ = slate.step(&order, OrderEvent::RefundDone);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use floodgate_engine::descriptors;
 
 use crate::engine::Server;
-use crate::report::Report;
+use crate::report::{Report, count_name};
 use crate::shoot::{Shot, purchases_from};
 
 #[derive(Debug, Clone, Copy)]
@@ -64,11 +64,8 @@ pub fn measure(crowd: &Crowd, out: &Path, report: &mut Report) -> Result<(), Str
     let lines = stand(&crowded, crowd.idle)?;
     // The last of the queue is let in within a moment; buyers would wait behind it.
     std::thread::sleep(Duration::from_secs(1));
-    let thousands = |n: usize| match n {
-        n if n.is_multiple_of(1_000) => format!("{}k", n / 1_000),
-        n => n.to_string(),
-    };
-    let name = |what: &str| format!("idle_{}_{what}", thousands(crowd.idle));
+    let idle = u32::try_from(crowd.idle).map_err(|e| e.to_string())?;
+    let name = |what: &str| format!("idle_{}_{what}", count_name(idle));
     let mut buyers = [Buyers::of(&quiet), Buyers::of(&crowded)];
     for round in 0..crowd.rounds {
         eprintln!("crowd: round {} of {}", round + 1, crowd.rounds);

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+/// What a unit costs.
+pub const PRICE_CENT: u32 = 100;
+
 /// A server that printed its addresses; killed when dropped.
 pub struct Server {
     child: Child,
@@ -67,13 +70,13 @@ impl Server {
     /// The same engine with further lines of configuration.
     pub fn engine_with(parent: &Path, units: u32, more: &str) -> Result<Self, String> {
         let folder = scratch(parent)?;
-        let command = engine_command(folder.path(), units, more)?;
+        let command = engine_command(folder.path(), &sku("unit", units, ""), more)?;
         Self::start(command, Some(folder))
     }
 
-    /// The same engine in a folder that outlives it.
-    pub fn engine_in(folder: &Path, units: u32) -> Result<Self, String> {
-        Self::start(engine_command(folder, units, "")?, None)
+    /// An engine that sells these, in a folder that outlives it.
+    pub fn engine_in(folder: &Path, skus: &str) -> Result<Self, String> {
+        Self::start(engine_command(folder, skus, "")?, None)
     }
 
     pub fn public(&self) -> &str {
@@ -110,8 +113,16 @@ impl Server {
     }
 }
 
+/// One SKU of the sale; `grant` is what it lets its buyer play, if anything.
+pub fn sku(id: &str, units: u32, grant: &str) -> String {
+    format!(
+        "{{ id = \"{id}\", name = \"{id}\", priceCent = {PRICE_CENT}, currency = \"EUR\", \
+         units = {units}{grant} }}"
+    )
+}
+
 /// No limit that buyers would meet, and pay windows that end after the run.
-fn engine_command(folder: &Path, units: u32, more: &str) -> Result<Command, String> {
+fn engine_command(folder: &Path, skus: &str, more: &str) -> Result<Command, String> {
     let config = format!(
         r#"
 [auth]
@@ -122,7 +133,7 @@ name = "bench"
 startsAt = "2020-01-01T00:00:00Z"
 endsAt = "2099-01-01T00:00:00Z"
 unitsPerUser = 1
-skus = [{{ id = "unit", name = "unit", priceCent = 100, currency = "EUR", units = {units} }}]
+skus = [{skus}]
 admission = {{ rate = 10000000, burst = 10000000, queueMax = 0, waitMs = 0 }}
 {more}
 "#

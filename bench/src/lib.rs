@@ -13,5 +13,7 @@ pub mod peer;
 
 pub mod components;
 pub mod crowd;
+pub mod paid;
 pub mod rate;
 pub mod ratios;
+pub mod windows;

@@ -8,7 +8,8 @@ use floodgate_bench::crowd::{self, Crowd};
 use floodgate_bench::rate::{self, Rate};
 use floodgate_bench::report::Report;
 use floodgate_bench::shoot::Shot;
-use floodgate_bench::{components, echo, ratios};
+use floodgate_bench::windows::{self, Windows};
+use floodgate_bench::{components, echo, paid, ratios};
 
 /// The engine's own, so that parts measured in this process run as they do there.
 #[global_allocator]
@@ -35,6 +36,10 @@ enum Job {
     Rate(Pace),
     /// Buyers beside thousands of connections that say nothing, as a ratio to buyers alone
     Idle(Standers),
+    /// Payment callbacks and checks of tokens alone
+    Paid(Pays),
+    /// Pay windows that end at once, while others buy: closed and back on sale, and p99
+    Windows(Ends),
     /// Internal: be the echo server
     #[command(hide = true)]
     Echo,
@@ -88,12 +93,40 @@ struct Standers {
     connections: usize,
 }
 
+#[derive(Args)]
+struct Pays {
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    rounds: u16,
+    /// Measured seconds of each figure
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+}
+
+#[derive(Args)]
+struct Ends {
+    /// Orders whose pay windows end at once
+    #[arg(long, default_value_t = Windows::USUAL.orders, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    orders: u32,
+    /// Purchases a second before and meanwhile
+    #[arg(long, default_value_t = Windows::USUAL.rate, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    rounds: u16,
+    /// Connections of those who buy
+    #[arg(long, default_value_t = Windows::USUAL.connections)]
+    connections: usize,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Job::Echo) => be_the_echo(),
         Some(Job::Rate(pace)) => keep_pace(&pace, &cli.out),
         Some(Job::Idle(standers)) => beside(&standers, &cli.out),
+        Some(Job::Paid(pays)) => be_paid(&pays, &cli.out),
+        Some(Job::Windows(ends)) => end_windows(&ends, &cli.out),
         None => measure(&cli.all, &cli.out),
     };
     match outcome {
@@ -123,7 +156,9 @@ fn measure(args: &All, out: &Path) -> Result<(), String> {
     };
     ratios::measure(usize::from(args.rounds), shot, out, &mut report)?;
     let parts = if args.components {
-        components::measure(usize::from(args.component_rounds), out, &mut report)
+        let rounds = usize::from(args.component_rounds);
+        windows::measure(rounds, &Windows::USUAL, out, &mut report)
+            .and_then(|()| components::measure(rounds, out, &mut report))
     } else {
         Ok(())
     };
@@ -160,6 +195,31 @@ fn beside(args: &Standers, out: &Path) -> Result<(), String> {
         },
     };
     crowd::measure(&crowd, out, &mut report)?;
+    report.print();
+    report.write(out, true)
+}
+
+fn be_paid(args: &Pays, out: &Path) -> Result<(), String> {
+    let mut report = Report::default();
+    let shot = Shot {
+        connections: args.connections,
+        seconds: args.seconds,
+        warmup_seconds: 1.0,
+        rate: None,
+    };
+    paid::measure(usize::from(args.rounds), shot, out, &mut report)?;
+    report.print();
+    report.write(out, true)
+}
+
+fn end_windows(args: &Ends, out: &Path) -> Result<(), String> {
+    let mut report = Report::default();
+    let asked = Windows {
+        orders: args.orders,
+        rate: args.rate,
+        connections: args.connections,
+    };
+    windows::measure(usize::from(args.rounds), &asked, out, &mut report)?;
     report.print();
     report.write(out, true)
 }

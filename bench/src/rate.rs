@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use crate::engine::Server;
-use crate::report::Report;
+use crate::report::{Report, count_name};
 use crate::shoot::{Shot, purchases};
 
 #[derive(Debug, Clone, Copy)]
@@ -40,44 +40,22 @@ pub fn measure(ask: &Rate, out: &Path, report: &mut Report) -> Result<(), String
         return Err(format!("oversold: {won} won {} units", ask.units));
     }
     let ms = |us: u64| us as f64 / 1e3;
-    let of = Named(ask.rate);
-    report.push(&of.name("answers_per_s"), fired.rps);
-    report.push(&of.name("won"), won as f64);
-    report.push(&of.name("sold_out"), sold_out as f64);
+    // Figures carry their rate: `rate_80k_p99_ms`.
+    let name = |what: &str| format!("rate_{}_{what}", count_name(ask.rate));
+    report.push(&name("answers_per_s"), fired.rps);
+    report.push(&name("won"), won as f64);
+    report.push(&name("sold_out"), sold_out as f64);
     report.push(
-        &of.name("other_answers"),
+        &name("other_answers"),
         (fired.answers - won - sold_out) as f64,
     );
-    report.push(&of.name("errors"), fired.errors as f64);
-    report.push(&of.name("dropped"), fired.dropped as f64);
-    report.push(&of.name("p50_ms"), ms(fired.latency.p50_us));
-    report.push(&of.name("p99_ms"), ms(fired.latency.p99_us));
-    report.push(&of.name("max_ms"), ms(fired.latency.max_us));
+    report.push(&name("errors"), fired.errors as f64);
+    report.push(&name("dropped"), fired.dropped as f64);
+    report.push(&name("p50_ms"), ms(fired.latency.p50_us));
+    report.push(&name("p99_ms"), ms(fired.latency.p99_us));
+    report.push(&name("max_ms"), ms(fired.latency.max_us));
     if let Some(error) = fired.first_error {
         report.note(format!("first error: {error}"));
     }
     Ok(())
-}
-
-/// Figures carry their rate: `rate_80k_p99_ms`.
-struct Named(u32);
-
-impl Named {
-    fn name(&self, what: &str) -> String {
-        match self.0 {
-            rate if rate.is_multiple_of(1_000) => format!("rate_{}k_{what}", rate / 1_000),
-            rate => format!("rate_{rate}_{what}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Named;
-
-    #[test]
-    fn figures_carry_their_rate() {
-        assert_eq!(Named(80_000).name("p99_ms"), "rate_80k_p99_ms");
-        assert_eq!(Named(1_500).name("errors"), "rate_1500_errors");
-    }
 }

@@ -1,13 +1,15 @@
 //! How near does a durable win come to a bare hyper echo, and to the peer?
 //!
 //! Round by round, with one generator: (a) the echo, (b) wins, each fsynced, (c) the
-//! same with the stock in Redis, (d) sold-out answers, (e) wins of the peer, which are
-//! not on any disk. A ratio takes both of its figures from the same round.
+//! same with the stock in Redis, (d) sold-out answers, (e) payments and checks of tokens,
+//! (f) wins of the peer, which are not on any disk. A ratio takes both of its figures from
+//! the same round.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::engine::Server;
+use crate::paid;
 use crate::peer::{self, Peer, Redis};
 use crate::report::Report;
 use crate::shoot::{Shot, rps};
@@ -32,14 +34,7 @@ pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Re
         report.note("wins_redis_rps: left out, not installed: redis-server".into());
     }
     for round in 1..=rounds {
-        let echo = {
-            let me = std::env::current_exe().map_err(|e| format!("find this program: {e}"))?;
-            let mut command = Command::new(me);
-            command.arg("echo");
-            Server::start(command, None)?
-        };
-        let ceiling = rps(shot, &echo.urls[0], "/echo", 200)?;
-        drop(echo);
+        let ceiling = ceiling(shot)?;
         let selling = Server::engine(out, UNITS)?;
         let wins = rps(shot, selling.public(), "/v1/orders", 201)?;
         drop(selling);
@@ -54,6 +49,7 @@ pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Re
         let mut line = format!(
             "round {round} of {rounds}: echo {ceiling:.0}/s, wins {wins:.0}/s, sold out {sold_out:.0}/s"
         );
+        line += &paid::round(shot, ceiling, out, report)?;
         if with_redis {
             let (wins, us) = on_redis(shot, out)?;
             line += &format!(", wins on Redis {wins:.0}/s");
@@ -81,6 +77,15 @@ pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Re
         eprintln!("{line}");
     }
     Ok(())
+}
+
+/// What the machine and the generator allow.
+pub fn ceiling(shot: Shot) -> Result<f64, String> {
+    let me = std::env::current_exe().map_err(|e| format!("find this program: {e}"))?;
+    let mut command = Command::new(me);
+    command.arg("echo");
+    let echo = Server::start(command, None)?;
+    rps(shot, &echo.urls[0], "/echo", 200)
 }
 
 /// Wins a second with the stock in Redis, and Redis' own time for one.

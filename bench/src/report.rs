@@ -104,6 +104,14 @@ impl Report {
     }
 }
 
+/// A count within a figure's name: `80k`.
+pub fn count_name(n: u32) -> String {
+    match n {
+        n if n.is_multiple_of(1_000) => format!("{}k", n / 1_000),
+        n => n.to_string(),
+    }
+}
+
 /// Counts and thousands without a fraction, three digits for the rest.
 fn digits(values: &[f64]) -> usize {
     if values.iter().all(|v| v.fract() == 0.0 || *v >= 1_000.0) {
@@ -116,6 +124,12 @@ fn digits(values: &[f64]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_short() {
+        assert_eq!(count_name(80_000), "80k");
+        assert_eq!(count_name(1_500), "1500");
+    }
 
     #[test]
     fn medians_and_spread() {

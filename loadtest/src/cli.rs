@@ -14,7 +14,7 @@ use crate::audit::Verdict;
 use crate::chaos;
 use crate::client::Target;
 use crate::demo;
-use crate::fire::{FireConfig, fire};
+use crate::fire::{FireConfig, Pace, fire};
 use crate::journal::Header;
 use crate::judge::judge;
 use crate::pay::{Secret, Till};
@@ -356,12 +356,14 @@ async fn fire_once(args: &FireArgs) -> Result<bool, Failure> {
         method: args.method.clone(),
         headers: args.headers.clone(),
         body: args.body.clone(),
-        connections: args.connections,
-        seconds: args.seconds,
-        warmup_seconds: args.warmup,
-        rate: args.rate,
-        first_n: args.first_n,
-        answer_timeout: Duration::from_secs(10),
+        pace: Pace {
+            connections: args.connections,
+            seconds: args.seconds,
+            warmup_seconds: args.warmup,
+            rate: args.rate,
+            first_n: args.first_n,
+            answer_timeout: Duration::from_secs(10),
+        },
     };
     let report = fire(&config).await?;
     println!("{}", serde_json::to_string(&report)?);

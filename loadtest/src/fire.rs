@@ -4,9 +4,11 @@
 //! bare echo, wins and sold-out answers are measured with the same generator.
 //! Closed loop by default (every line sends as soon as it was answered): that is
 //! a ceiling, not a latency a buyer would feel. With a rate it is an open model.
-//! `{n}` in headers, path and body becomes a number no other request has.
+//! What is sent is a template, in which `{n}` in headers, path and body becomes a number
+//! no other request has, or whatever a caller's [`Requests`] write.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,19 +19,60 @@ use thiserror::Error;
 use crate::client::{CallError, Connection, Target};
 use crate::stats::{Latency, Percentiles};
 
+/// What is sent, and what an answer to it may be.
+pub trait Requests: Send + Sync + 'static {
+    /// Writes request number `n` into the empty buffer; `false`: there are no more, and
+    /// the shot is over.
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool;
+
+    /// Looks at every answer, measured or not. What it objects to counts as an error.
+    fn answered(&self, _answer: &Answered<'_>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// For a caller who wants to look at them afterwards.
+impl<R: Requests> Requests for Arc<R> {
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+        R::write(self, n, out)
+    }
+
+    fn answered(&self, answer: &Answered<'_>) -> Result<(), String> {
+        R::answered(self, answer)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// Of the request.
+    pub n: u64,
+    pub status: u16,
+    pub body: &'a [u8],
+    /// When the request was to leave.
+    pub intended: Instant,
+    pub at: Instant,
+}
+
+/// The same request again and again, but for its number.
 #[derive(Clone, Debug)]
 pub struct FireConfig {
     pub target: Target,
     pub method: String,
     pub headers: Vec<String>,
     pub body: String,
+    pub pace: Pace,
+}
+
+/// How requests leave, whatever they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
     pub connections: usize,
     pub seconds: f64,
     /// Not measured, before the measured time.
     pub warmup_seconds: f64,
     /// Requests a second over all lines; none: as fast as answers come.
     pub rate: Option<f64>,
-    /// Where `{n}` begins, so that two shots do not repeat each other's keys.
+    /// Where numbers begin, so that two shots do not repeat each other's keys.
     pub first_n: u64,
     pub answer_timeout: Duration,
 }
@@ -38,6 +81,7 @@ pub struct FireConfig {
 #[serde(rename_all = "camelCase")]
 pub struct FireReport {
     pub rps: f64,
+    /// Measured: less than was asked for when there were no more requests.
     pub seconds: f64,
     pub answers: u64,
     pub errors: u64,
@@ -76,44 +120,53 @@ struct Tally {
     first_error: Option<String>,
     dropped: u64,
     next_n: u64,
+    ends: Instant,
 }
 
-struct Shot {
-    pieces: Vec<Vec<u8>>,
+struct Shot<R> {
+    requests: R,
     tally: Mutex<Tally>,
     began: Instant,
     measure_from: Instant,
-    ends: Instant,
     interval_s: Option<f64>,
     first_n: u64,
 }
 
 pub async fn fire(config: &FireConfig) -> Result<FireReport, FireError> {
     check(config)?;
+    let template = Template(pieces(config));
+    fire_with(config.target.addr, &config.pace, template).await
+}
+
+/// As [`fire`], with requests of the caller's own.
+pub async fn fire_with<R: Requests>(
+    to: SocketAddr,
+    pace: &Pace,
+    requests: R,
+) -> Result<FireReport, FireError> {
+    check_pace(pace)?;
     let began = Instant::now();
-    let measure_from = began + Duration::from_secs_f64(config.warmup_seconds);
+    let measure_from = began + Duration::from_secs_f64(pace.warmup_seconds);
     let shot = Arc::new(Shot {
-        pieces: pieces(config),
+        requests,
         tally: Mutex::new(Tally {
             latency: Latency::default(),
             statuses: BTreeMap::new(),
             errors: 0,
             first_error: None,
             dropped: 0,
-            next_n: config.first_n,
+            next_n: pace.first_n,
+            ends: measure_from + Duration::from_secs_f64(pace.seconds),
         }),
         began,
         measure_from,
-        ends: measure_from + Duration::from_secs_f64(config.seconds),
-        interval_s: config.rate.map(|rate| 1.0 / rate),
-        first_n: config.first_n,
+        interval_s: pace.rate.map(|rate| 1.0 / rate),
+        first_n: pace.first_n,
     });
-    let lines: Vec<_> = (0..config.connections)
+    let lines: Vec<_> = (0..pace.connections)
         .map(|_| {
-            tokio::spawn(serve_line(
-                shot.clone(),
-                Connection::new(config.target.addr, config.answer_timeout),
-            ))
+            let connection = Connection::new(to, pace.answer_timeout);
+            tokio::spawn(serve_line(shot.clone(), connection))
         })
         .collect();
     for line in lines {
@@ -121,9 +174,16 @@ pub async fn fire(config: &FireConfig) -> Result<FireReport, FireError> {
     }
     let mut tally = shot.tally.lock();
     let latency = tally.latency.percentiles();
+    let seconds = tally.ends.saturating_duration_since(measure_from);
+    let seconds = seconds.as_secs_f64();
     Ok(FireReport {
-        rps: latency.n as f64 / config.seconds,
-        seconds: config.seconds,
+        // Nothing is measured in no time.
+        rps: if seconds > 0.0 {
+            latency.n as f64 / seconds
+        } else {
+            0.0
+        },
+        seconds,
         answers: latency.n,
         errors: tally.errors,
         first_error: tally.first_error.take(),
@@ -134,34 +194,36 @@ pub async fn fire(config: &FireConfig) -> Result<FireReport, FireError> {
     })
 }
 
-fn check(config: &FireConfig) -> Result<(), FireError> {
-    let wrong = |field, value: String, allowed| {
-        Err(FireError::Value {
-            field,
-            value,
-            allowed,
-        })
-    };
-    if !(1..=15_000).contains(&config.connections) {
+fn wrong(field: &'static str, value: String, allowed: &'static str) -> Result<(), FireError> {
+    Err(FireError::Value {
+        field,
+        value,
+        allowed,
+    })
+}
+
+fn check_pace(pace: &Pace) -> Result<(), FireError> {
+    if !(1..=15_000).contains(&pace.connections) {
         return wrong(
             "connections",
-            config.connections.to_string(),
+            pace.connections.to_string(),
             "use 1 to 15,000",
         );
     }
-    for (field, seconds) in [
-        ("seconds", config.seconds),
-        ("warmup", config.warmup_seconds),
-    ] {
+    for (field, seconds) in [("seconds", pace.seconds), ("warmup", pace.warmup_seconds)] {
         if !(0.0..=86_400.0).contains(&seconds) {
             return wrong(field, seconds.to_string(), "use 0 to 86,400");
         }
     }
-    if let Some(rate) = config.rate
-        && !(0.001..=10_000_000.0).contains(&rate)
-    {
-        return wrong("rate", rate.to_string(), "use 0.001 to 10,000,000");
+    match pace.rate {
+        Some(rate) if !(0.001..=10_000_000.0).contains(&rate) => {
+            wrong("rate", rate.to_string(), "use 0.001 to 10,000,000")
+        }
+        Some(_) | None => Ok(()),
     }
+}
+
+fn check(config: &FireConfig) -> Result<(), FireError> {
     let token =
         |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic());
     if !token(&config.method) {
@@ -204,8 +266,17 @@ fn pieces(config: &FireConfig) -> Vec<Vec<u8>> {
 
 const N_DIGITS: usize = 12;
 
+/// The request, in pieces with a number between each two.
+struct Template(Vec<Vec<u8>>);
+
+impl Requests for Template {
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+        write_request(&self.0, n, out);
+        true
+    }
+}
+
 fn write_request(pieces: &[Vec<u8>], n: u64, out: &mut Vec<u8>) {
-    out.clear();
     let mut digits = [b'0'; N_DIGITS];
     let mut rest = n;
     for digit in digits.iter_mut().rev() {
@@ -220,9 +291,9 @@ fn write_request(pieces: &[Vec<u8>], n: u64, out: &mut Vec<u8>) {
     }
 }
 
-impl Shot {
+impl<R: Requests> Shot<R> {
     /// When this request was meant to leave, once that has come; none after the end.
-    async fn turn(&self, n: u64) -> Option<Instant> {
+    async fn turn(&self, n: u64, ends: Instant) -> Option<Instant> {
         let now = Instant::now();
         let intended = match self.interval_s {
             None => now,
@@ -231,7 +302,7 @@ impl Shot {
                 self.began + since
             }
         };
-        if intended >= self.ends {
+        if intended >= ends {
             return None;
         }
         if intended > now {
@@ -240,53 +311,73 @@ impl Shot {
         Some(intended)
     }
 
-    fn book(&self, result: Result<u16, CallError>, intended: Instant, now: Instant) {
+    fn book(&self, answer: &Answered<'_>) {
+        let objection = self.requests.answered(answer).err();
         let mut tally = self.tally.lock();
-        match result {
-            // Closed loop: only what was answered within the measured time counts. Open
-            // model: whatever was due in it, however late the answer.
-            Ok(status)
-                if (self.measure_from..self.ends).contains(if self.interval_s.is_some() {
-                    &intended
-                } else {
-                    &now
-                }) =>
-            {
-                tally.latency.record((now - intended).as_micros() as u64);
-                *tally.statuses.entry(status).or_default() += 1;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tally.errors += 1;
-                tally.first_error.get_or_insert_with(|| error.to_string());
-            }
+        if let Some(objection) = objection {
+            tally.errors += 1;
+            tally.first_error.get_or_insert(objection);
         }
+        // Closed loop: only what was answered within the measured time counts. Open
+        // model: whatever was due in it, however late the answer.
+        let counts = match self.interval_s {
+            Some(_) => answer.intended,
+            None => answer.at,
+        };
+        if (self.measure_from..tally.ends).contains(&counts) {
+            let took = answer.at - answer.intended;
+            tally.latency.record(took.as_micros() as u64);
+            *tally.statuses.entry(answer.status).or_default() += 1;
+        }
+    }
+
+    fn book_failure(&self, error: &CallError) {
+        let mut tally = self.tally.lock();
+        tally.errors += 1;
+        tally.first_error.get_or_insert_with(|| error.to_string());
+    }
+
+    /// There are no more requests: what comes from now on is the tail of a shot, with
+    /// fewer and fewer lines.
+    fn end(&self) {
+        let mut tally = self.tally.lock();
+        tally.ends = tally.ends.min(Instant::now());
     }
 }
 
-async fn serve_line(shot: Arc<Shot>, mut connection: Connection) {
+async fn serve_line<R: Requests>(shot: Arc<Shot<R>>, mut connection: Connection) {
     let mut request = Vec::with_capacity(1024);
     loop {
-        let n = {
+        let (n, ends) = {
             let mut tally = shot.tally.lock();
             let n = tally.next_n;
             tally.next_n += 1;
-            n
+            (n, tally.ends)
         };
-        let Some(intended) = shot.turn(n).await else {
+        let Some(intended) = shot.turn(n, ends).await else {
             return;
         };
-        if Instant::now() >= shot.ends + LEAVES_LATE {
+        if Instant::now() >= ends + LEAVES_LATE {
             shot.tally.lock().dropped += 1;
             continue;
         }
-        write_request(&shot.pieces, n, &mut request);
-        let result = connection.call(&request).await;
-        let now = Instant::now();
-        let failed = result.is_err();
-        shot.book(result.map(|head| head.status), intended, now);
-        if failed {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        request.clear();
+        if !shot.requests.write(n, &mut request) {
+            shot.end();
+            return;
+        }
+        match connection.call(&request).await {
+            Ok(head) => shot.book(&Answered {
+                n,
+                status: head.status,
+                body: connection.body(),
+                intended,
+                at: Instant::now(),
+            }),
+            Err(error) => {
+                shot.book_failure(&error);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
     }
 }
@@ -302,14 +393,18 @@ mod tests {
             method: "POST".into(),
             headers: headers.iter().map(|&header| header.to_owned()).collect(),
             body: body.into(),
-            connections: 1,
-            seconds: 1.0,
-            warmup_seconds: 0.0,
-            rate: None,
-            first_n: 0,
-            answer_timeout: Duration::from_secs(1),
+            pace: PACE,
         }
     }
+
+    const PACE: Pace = Pace {
+        connections: 1,
+        seconds: 1.0,
+        warmup_seconds: 0.0,
+        rate: None,
+        first_n: 0,
+        answer_timeout: Duration::from_secs(1),
+    };
 
     #[test]
     fn every_request_gets_its_own_number_and_the_right_length() {
@@ -330,15 +425,62 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         let bad = config(&["no colon"], "");
         assert!(check(&bad).unwrap_err().to_string().starts_with("header"));
-        let bad = FireConfig {
+        let bad = Pace {
             connections: 0,
-            ..config(&[], "")
+            ..PACE
         };
-        assert!(
-            check(&bad)
-                .unwrap_err()
-                .to_string()
-                .starts_with("connections")
-        );
+        let error = check_pace(&bad).unwrap_err().to_string();
+        assert!(error.starts_with("connections"), "{error}");
+    }
+
+    /// Three requests, and an objection to the second.
+    struct Three(Mutex<Vec<(u64, u16, Vec<u8>)>>);
+
+    impl Requests for Three {
+        fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+            out.extend_from_slice(format!("GET /{n} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
+            n < 10 + 3
+        }
+
+        fn answered(&self, answer: &Answered<'_>) -> Result<(), String> {
+            let seen = (answer.n, answer.status, answer.body.to_vec());
+            self.0.lock().push(seen);
+            (answer.n != 11).then_some(()).ok_or("not this one".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_callers_requests_end_the_shot_and_every_answer_is_looked_at() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = server.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut line, _) = server.accept().await.unwrap();
+            let mut asked = [0; 256];
+            while let Ok(n @ 1..) = line.read(&mut asked).await {
+                // The path, as its own answer.
+                let path = &asked[5..asked[..n].iter().position(|b| *b == b'H').unwrap() - 1];
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", path.len());
+                let answer = [head.as_bytes(), path].concat();
+                line.write_all(&answer).await.unwrap();
+            }
+        });
+        let three = Arc::new(Three(Mutex::new(Vec::new())));
+        let pace = Pace {
+            first_n: 10,
+            // Far beyond what three requests take: they end it.
+            seconds: 3_600.0,
+            answer_timeout: Duration::from_secs(60),
+            ..PACE
+        };
+        let report = fire_with(to, &pace, Arc::clone(&three)).await.unwrap();
+        let seen = three.0.lock().clone();
+        let expected: Vec<_> = (10..13)
+            .map(|n: u64| (n, 200, n.to_string().into_bytes()))
+            .collect();
+        assert_eq!(seen, expected);
+        assert_eq!((report.answers, report.errors), (3, 1));
+        assert_eq!(report.first_error.as_deref(), Some("not this one"));
+        assert!(report.seconds < 3_600.0, "{}", report.seconds);
     }
 }

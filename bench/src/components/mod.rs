@@ -7,7 +7,7 @@
 mod admission;
 mod idle;
 mod ledger;
-mod orders;
+pub(crate) mod orders;
 mod ready;
 mod stock;
 mod stream;

@@ -18,14 +18,17 @@ const HOUR_MS: u64 = 3_600_000;
 const GROUP: usize = 1_000;
 const GROUPS_UNDER_WAY: usize = 8;
 
-/// A moment that all orders of a run were made at: an hour ago.
-pub fn made_at() -> Result<u64, String> {
+/// Milliseconds since 1970.
+pub fn now_ms() -> Result<u64, String> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|e| format!("read the clock: {e}"))?;
-    u64::try_from(now.as_millis())
-        .map(|ms| ms.saturating_sub(HOUR_MS))
-        .map_err(|e| format!("read the clock: {e}"))
+    u64::try_from(now.as_millis()).map_err(|e| format!("read the clock: {e}"))
+}
+
+/// A moment that all orders of a run were made at: an hour ago.
+pub fn made_at() -> Result<u64, String> {
+    Ok(now_ms()?.saturating_sub(HOUR_MS))
 }
 
 pub fn user(n: u32) -> String {
@@ -34,7 +37,12 @@ pub fn user(n: u32) -> String {
 
 /// The order number `n`; its pay window ends tomorrow.
 pub fn order(n: u32, made_at: u64) -> Order {
-    let until = UnixMs(made_at + 25 * HOUR_MS);
+    order_until(n, made_at, made_at + 25 * HOUR_MS)
+}
+
+/// The order number `n` with a pay window that ends then.
+pub fn order_until(n: u32, made_at: u64, until: u64) -> Order {
+    let until = UnixMs(until);
     Order {
         id: OrderId::from_parts(OrderIdParts {
             ms: u64::from(n / 50_000) + made_at,
@@ -91,12 +99,11 @@ fn draft(order: &Order) -> Draft {
 }
 
 /// Puts the orders 0 to `n` into a ledger; all are durable when it returns.
-pub async fn fill(ledger: &Ledger, n: u32) -> Result<(), String> {
-    let made_at = made_at()?;
+pub async fn fill(ledger: &Ledger, n: u32, order: impl Fn(u32) -> Order) -> Result<(), String> {
     let numbers: Vec<u32> = (0..n).collect();
     let mut under_way = VecDeque::new();
     for chunk in numbers.chunks(GROUP) {
-        let drafts = chunk.iter().map(|n| draft(&order(*n, made_at))).collect();
+        let drafts = chunk.iter().map(|n| draft(&order(*n))).collect();
         let group = Group {
             drafts,
             meta: Vec::new(),

@@ -5,16 +5,14 @@
 //! is killed again, so every one of them reads a ledger nobody closed.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use floodgate_ledger::{Ledger, LedgerConfig};
 use tempfile::TempDir;
 
 use super::orders;
-use crate::engine::{Server, scratch};
+use crate::engine::{Server, scratch, sku};
 use crate::shoot::{self, Line};
-
-const READY_MAX: Duration = Duration::from_secs(120);
 
 /// An engine's folder with `n` live orders and units for a few more.
 pub struct Full {
@@ -31,29 +29,21 @@ impl Full {
         drop(full.start()?);
         let ledger = LedgerConfig::new(full.folder.path().join("data/ledger"));
         let ledger = Ledger::open(ledger).map_err(|e| e.to_string())?;
-        shoot::run(orders::fill(&ledger, n))??;
+        let made_at = orders::made_at()?;
+        shoot::run(orders::fill(&ledger, n, |n| orders::order(n, made_at)))??;
         ledger.close();
         Ok(full)
     }
 
     fn start(&self) -> Result<Server, String> {
-        Server::engine_in(self.folder.path(), self.n + 1_000)
+        Server::engine_in(self.folder.path(), &sku("unit", self.n + 1_000, ""))
     }
 
     pub fn seconds_to_ready(&self) -> Result<f64, String> {
         let started = Instant::now();
         let engine = self.start()?;
-        let mut admin = Line::to(engine.admin()?)?;
-        let request = admin.get("/readyz");
-        let seconds = shoot::run(async {
-            while admin.call(&request).await.map_err(|e| e.to_string())? != 200 {
-                if started.elapsed() > READY_MAX {
-                    return Err("the engine did not become ready".to_owned());
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Ok(started.elapsed().as_secs_f64())
-        })??;
+        shoot::until_ready(engine.admin()?)?;
+        let seconds = started.elapsed().as_secs_f64();
         self.check(engine.public())?;
         Ok(seconds)
     }

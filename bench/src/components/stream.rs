@@ -56,7 +56,8 @@ pub fn to_postgres(n: u32, out: &Path) -> Result<Figures, String> {
 fn rate(config: &StoreConfig, n: u32, folder: &Path) -> Result<f64, String> {
     let ledger = LedgerConfig::new(folder.join("ledger"));
     let ledger = Ledger::open(ledger).map_err(|e| e.to_string())?;
-    shoot::run(orders::fill(&ledger, n))??;
+    let made_at = orders::made_at()?;
+    shoot::run(orders::fill(&ledger, n, |n| orders::order(n, made_at)))??;
     let store = open(config, folder).map_err(|e| e.to_string())?;
     let metrics =
         StreamMetrics::register(&prometheus::Registry::new()).map_err(|e| e.to_string())?;

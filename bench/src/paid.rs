@@ -1,0 +1,334 @@
+//! What comes after a win: how many payments a second become durable, and how many
+//! tokens a second are checked for whoever serves the works?
+//!
+//! Each callback is a provider's: for an order of its own, with a transaction of its own,
+//! signed as it leaves, with a body as providers send them. Each must be answered APPLIED.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use floodgate_engine::domain::time::UnixMs;
+use floodgate_loadtest::fire::{Answered, Requests};
+use floodgate_loadtest::pay::Secret;
+use floodgate_loadtest::pay::wire::Told;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::components::orders::now_ms;
+use crate::engine::{PRICE_CENT, Server, scratch, sku};
+use crate::ratios;
+use crate::report::Report;
+use crate::shoot::{BODY, Line, Shot, host, run, send, write_get, write_post, write_purchase};
+
+/// Orders for each second of a shot. A faster engine has all of them paid before its
+/// time is over, and its figure is of the time it took.
+const ORDERS_PER_S: f64 = 40_000.0;
+/// Buyers whose tokens are checked in turn.
+const N_PLAYERS: u32 = 4;
+const GRANT: &str = r#", grant = { workId = "film", validDays = 30 }"#;
+const DEVICE: &str = "tv-1";
+
+/// What a payment brings its buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goods {
+    /// Payment and order are written.
+    Parcel,
+    /// Payment, order, entitlement, and the order again.
+    Film,
+}
+
+impl Goods {
+    fn grant(self) -> &'static str {
+        match self {
+            Self::Parcel => "",
+            Self::Film => GRANT,
+        }
+    }
+}
+
+/// Alone, without what comes before a payment; the echo is measured in every round.
+pub fn measure(rounds: usize, shot: Shot, out: &Path, report: &mut Report) -> Result<(), String> {
+    for round in 1..=rounds {
+        let ceiling = ratios::ceiling(shot)?;
+        report.push("ceiling_rps", ceiling);
+        let line = self::round(shot, ceiling, out, report)?;
+        eprintln!("round {round} of {rounds}: echo {ceiling:.0}/s{line}");
+    }
+    Ok(())
+}
+
+/// All figures once, and what to say of them.
+pub fn round(shot: Shot, ceiling: f64, out: &Path, report: &mut Report) -> Result<String, String> {
+    let paid = callbacks(shot, Goods::Parcel, out)?;
+    let granted = callbacks(shot, Goods::Film, out)?;
+    let checks = checks(shot, out)?;
+    report.push("callbacks_rps", paid);
+    report.push("callbacks_granting_rps", granted);
+    report.push("token_checks_rps", checks);
+    report.push("token_checks_over_ceiling", checks / ceiling);
+    Ok(format!(
+        ", payments {paid:.0}/s, with grants {granted:.0}/s, checks of tokens {checks:.0}/s"
+    ))
+}
+
+/// Callbacks a second, each durable when it is answered.
+fn callbacks(shot: Shot, goods: Goods, out: &Path) -> Result<f64, String> {
+    let n = ((shot.seconds + shot.warmup_seconds) * ORDERS_PER_S) as u32;
+    let till = Till::open(out, n, goods)?;
+    let callbacks = Callbacks {
+        orders: till.win(shot, n)?,
+        provider: till.provider()?,
+    };
+    let report = run(send(shot, till.engine.public(), callbacks))??;
+    if report.answers == 0 {
+        return Err("all orders were paid before the measured time".into());
+    }
+    Ok(report.rps)
+}
+
+/// Checks of tokens a second, each of them good.
+fn checks(shot: Shot, out: &Path) -> Result<f64, String> {
+    let till = Till::open(out, N_PLAYERS, Goods::Film)?;
+    let provider = till.provider()?;
+    let requests = run(async {
+        let mut line = Line::to(till.engine.public())?;
+        let mut requests = Vec::new();
+        for n in 0..N_PLAYERS {
+            let token = token(&mut line, &provider, &format!("buyer-{n}")).await?;
+            let path = format!("/v1/play/check?token={token}&device={DEVICE}&work=film");
+            let mut request = Vec::new();
+            write_get(&mut request, &till.host, &path, "");
+            requests.push(request);
+        }
+        Ok::<_, String>(requests)
+    })??;
+    run(send(shot, till.engine.public(), Checks(requests)))?.map(|report| report.rps)
+}
+
+/// What a buyer has who bought the film, paid, and asked for a licence.
+async fn token(line: &mut Line, provider: &Provider, user: &str) -> Result<String, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Play {
+        play_token: String,
+    }
+    let host = &provider.host;
+    let order: Won = line.json(&line.purchase(user, "key"), 201).await?;
+    let mut callback = Vec::new();
+    provider.write(&order.order_id, &mut callback);
+    line.json::<serde_json::Value>(&callback, 200).await?;
+    let buyer = format!("x-user-id: {user}\r\nx-device-id: {DEVICE}\r\n");
+    let body = format!(r#"{{"workId":"film","deviceId":"{DEVICE}"}}"#);
+    let mut license = Vec::new();
+    write_post(&mut license, host, "/v1/licenses", &buyer, &body);
+    line.json::<serde_json::Value>(&license, 200).await?;
+    let mut play = Vec::new();
+    write_get(&mut play, host, "/v1/play/auth/film", &buyer);
+    line.json(&play, 200)
+        .await
+        .map(|play: Play| play.play_token)
+}
+
+/// An engine whose provider's secret we know.
+struct Till {
+    // Before its folder: it goes first.
+    engine: Server,
+    folder: TempDir,
+    host: String,
+}
+
+impl Till {
+    fn open(out: &Path, units: u32, goods: Goods) -> Result<Self, String> {
+        let folder = scratch(out)?;
+        let engine = Server::engine_in(folder.path(), &sku("unit", units, goods.grant()))?;
+        Ok(Self {
+            host: host(engine.public())?,
+            engine,
+            folder,
+        })
+    }
+
+    fn provider(&self) -> Result<Provider, String> {
+        let secret = self.folder.path().join("data/payment-secret");
+        let now_ms = now_ms()?;
+        Ok(Provider {
+            host: self.host.clone(),
+            secret: Secret::read(&secret).map_err(|e| e.to_string())?,
+            unix_s: i64::try_from(now_ms / 1_000).map_err(|e| e.to_string())?,
+            paid_at: UnixMs(now_ms).rfc3339(),
+        })
+    }
+
+    /// All units, and the ids of their orders; not measured.
+    fn win(&self, shot: Shot, n: u32) -> Result<Vec<String>, String> {
+        let wins = Arc::new(Wins {
+            host: self.host.clone(),
+            n,
+            orders: Mutex::new(Vec::with_capacity(n as usize)),
+        });
+        let shot = Shot {
+            // However long it takes: all units have a buyer then.
+            seconds: 3_600.0,
+            warmup_seconds: 0.0,
+            ..shot
+        };
+        run(send(shot, self.engine.public(), Arc::clone(&wins)))??;
+        let orders = std::mem::take(&mut *wins.orders.lock());
+        Ok(orders)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Won {
+    order_id: String,
+}
+
+/// Buyers of one unit each.
+struct Wins {
+    host: String,
+    n: u32,
+    orders: Mutex<Vec<String>>,
+}
+
+impl Requests for Wins {
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+        write_purchase(out, &self.host, &format!("buyer-{n}"), "key", BODY);
+        n < u64::from(self.n)
+    }
+
+    fn answered(&self, answer: &Answered<'_>) -> Result<(), String> {
+        match serde_json::from_slice::<Won>(answer.body) {
+            Ok(won) if answer.status == 201 => {
+                self.orders.lock().push(won.order_id);
+                Ok(())
+            }
+            Ok(_) | Err(_) => Err(objection("a purchase", answer)),
+        }
+    }
+}
+
+/// Says what was paid, as payment providers do.
+struct Provider {
+    host: String,
+    secret: Secret,
+    /// A run takes less time than a timestamp is good for.
+    unix_s: i64,
+    paid_at: String,
+}
+
+impl Provider {
+    /// Half a kilobyte of body: what it must say, and what providers add.
+    fn write(&self, order: &str, out: &mut Vec<u8>) {
+        let paid_at = &self.paid_at;
+        let body = format!(
+            r#"{{"channel":"card","orderId":"{order}","channelTxnNo":"ch_{order}","status":"SUCCESS","amountCent":{PRICE_CENT},"currency":"EUR","paidAt":"{paid_at}","raw":{{"id":"ch_{order}","object":"charge","livemode":true,"method":{{"type":"card","brand":"visa","last4":"4242","country":"DE","expMonth":11,"expYear":2029}},"outcome":{{"networkStatus":"approved_by_network","riskLevel":"normal","authorizationCode":"A1B2C3"}},"fee":{{"amountCent":4,"currency":"EUR"}}}}}}"#
+        );
+        let id = format!("evt_{order}");
+        let unix_s = self.unix_s;
+        let signature = self.secret.sign(&id, unix_s, body.as_bytes());
+        let headers = format!(
+            "webhook-id: {id}\r\nwebhook-timestamp: {unix_s}\r\nwebhook-signature: {signature}\r\n"
+        );
+        write_post(out, &self.host, "/v1/payments/callback", &headers, &body);
+    }
+}
+
+/// One for each order.
+struct Callbacks {
+    provider: Provider,
+    orders: Vec<String>,
+}
+
+impl Requests for Callbacks {
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+        let order = usize::try_from(n).ok().and_then(|n| self.orders.get(n));
+        if let Some(order) = order {
+            self.provider.write(order, out);
+        }
+        order.is_some()
+    }
+
+    fn answered(&self, answer: &Answered<'_>) -> Result<(), String> {
+        match Told::parse(answer.body) {
+            Ok(Told::Applied) if answer.status == 200 => Ok(()),
+            Ok(_) | Err(_) => Err(objection("a callback", answer)),
+        }
+    }
+}
+
+/// The same few again and again, as a film is asked for piece by piece.
+struct Checks(Vec<Vec<u8>>);
+
+impl Requests for Checks {
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(&self.0[n as usize % self.0.len()]);
+        true
+    }
+
+    fn answered(&self, answer: &Answered<'_>) -> Result<(), String> {
+        match answer.status {
+            204 => Ok(()),
+            _ => Err(objection("a check", answer)),
+        }
+    }
+}
+
+fn objection(what: &str, answer: &Answered<'_>) -> String {
+    let body = String::from_utf8_lossy(answer.body);
+    format!("{what} was answered {} {body}", answer.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callback_is_signed_and_of_the_size_that_providers_send() {
+        let provider = Provider {
+            host: "127.0.0.1:1".into(),
+            secret: Secret::parse("whsec_c2VjcmV0").expect("a secret"),
+            unix_s: 1_800_000_000,
+            paid_at: "2027-01-15T08:00:00Z".into(),
+        };
+        let mut out = Vec::new();
+        provider.write("01932b7e-0000-8000-8000-00000000000a", &mut out);
+        let text = String::from_utf8(out).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let id = "evt_01932b7e-0000-8000-8000-00000000000a";
+        let signature = provider.secret.sign(id, 1_800_000_000, body.as_bytes());
+        assert!(head.contains(&format!("webhook-signature: {signature}\r\n")));
+        assert!(head.ends_with(&format!("content-length: {}", body.len())));
+        assert!((400..1_000).contains(&body.len()), "{}", body.len());
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(body["amountCent"], 100);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_applied_is_no_figure() {
+        let callbacks = |body: &str, status| {
+            let now = std::time::Instant::now();
+            Callbacks {
+                provider: Provider {
+                    host: String::new(),
+                    secret: Secret::parse("whsec_c2VjcmV0").expect("a secret"),
+                    unix_s: 0,
+                    paid_at: String::new(),
+                },
+                orders: Vec::new(),
+            }
+            .answered(&Answered {
+                n: 0,
+                status,
+                body: body.as_bytes(),
+                intended: now,
+                at: now,
+            })
+        };
+        assert_eq!(callbacks(r#"{"status":"APPLIED"}"#, 200), Ok(()));
+        assert!(callbacks(r#"{"status":"REFUND_DUE"}"#, 200).is_err());
+        assert!(callbacks(r#"{"status":"APPLIED"}"#, 503).is_err());
+        assert!(callbacks("", 200).is_err());
+    }
+}

@@ -163,6 +163,15 @@ fn variables_are_blamed_for_what_they_say() {
     check("[auth]\nmode = \"demo\"")
         .env("FLOODGATE_HTTP_LISTEN", "0.0.0.0:8080")
         .refused(&["FLOODGATE_HTTP_LISTEN: ", "not loopback"]);
+    // Buyers who are known by name are still no judges of what they paid.
+    let real = "[auth]\nmode = \"header\"\ntrusted_peers = [\"127.0.0.1\"]\n";
+    let mock = format!("{real}[payment]\nprovider = \"mock\"\n");
+    check(&mock)
+        .env("FLOODGATE_HTTP_LISTEN", "0.0.0.0:8080")
+        .refused(&["FLOODGATE_HTTP_LISTEN: ", "not loopback", "on_any_address"]);
+    check(&format!("{mock}[payment.mock]\non_any_address = true\n"))
+        .env("FLOODGATE_HTTP_LISTEN", "0.0.0.0:8080")
+        .accepted();
     let text = check("")
         .env("FLOODGATE_ADMIN_TOKEN", "secret")
         .refused(&["FLOODGATE_ADMIN_TOKEN: ", "16 or more"]);

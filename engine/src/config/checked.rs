@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::grant::{self, GrantConfig};
 use super::limits::{self, BuyerRules};
 use super::patience::{self, Patience};
-use super::payment::{self, PaymentConfig};
+use super::payment::{self, PaymentConfig, ProviderConfig};
 use super::raw::{self, RawConfig};
 use super::stock::{self, StockConfig};
 use super::store::{self, StoreConfig};
@@ -171,6 +171,7 @@ impl Checker<'_> {
         let sales = self.sales(&raw.sales)?;
         let store = store::check(&raw.store, self.store_password(&raw, over)?)
             .or_else(|(key, problem)| self.fail(format!("store.{key}"), problem))?;
+        let payment = self.payment(&raw, public)?;
         let per_ip = raw.http.connections_per_ip_max as usize;
         Ok(Config {
             http: HttpConfig {
@@ -205,8 +206,7 @@ impl Checker<'_> {
                     .map(|given| given.value.clone()),
             )
             .or_else(|(key, problem)| self.fail(key, problem))?,
-            payment: payment::check(&raw.payment)
-                .or_else(|(key, problem)| self.fail(format!("payment.{key}"), problem))?,
+            payment,
             grant: grant::check(&raw.grant)
                 .or_else(|(key, problem)| self.fail(format!("grant.{key}"), problem))?,
             sales,
@@ -242,6 +242,30 @@ impl Checker<'_> {
             sales.push(sale);
         }
         Ok(sales)
+    }
+
+    /// Whoever reaches the mock says what was paid.
+    fn payment(
+        &self,
+        raw: &RawConfig,
+        (source, listen): (Source, SocketAddr),
+    ) -> Result<PaymentConfig, ConfigError> {
+        let checked = payment::check(&raw.payment)
+            .or_else(|(key, problem)| self.fail(format!("payment.{key}"), problem))?;
+        match &checked.provider {
+            ProviderConfig::Mock(_)
+                if !listen.ip().is_loopback() && !raw.payment.mock.on_any_address =>
+            {
+                self.blame(
+                    source,
+                    format!(
+                        "{listen} is not loopback, and payment.provider = \"mock\" lets buyers \
+                         say that they paid; set payment.mock.on_any_address = true if that is meant"
+                    ),
+                )
+            }
+            ProviderConfig::Mock(_) | ProviderConfig::None => Ok(checked),
+        }
     }
 
     fn auth(

@@ -26,6 +26,7 @@ pub struct RawMock {
     pub fail: bool,
     pub lie_cent: u32,
     pub refunds_fail: u32,
+    pub on_any_address: bool,
 }
 
 impl Default for RawMock {
@@ -37,6 +38,7 @@ impl Default for RawMock {
             fail: false,
             lie_cent: 0,
             refunds_fail: 0,
+            on_any_address: false,
         }
     }
 }

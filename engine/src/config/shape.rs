@@ -130,6 +130,7 @@ const FILE: &[Key] = &[
                     ("fail", Flag),
                     ("lie_cent", Number(mock_allowed::LIE_CENT)),
                     ("refunds_fail", Number(mock_allowed::REFUNDS_FAIL)),
+                    ("on_any_address", Flag),
                 ]),
             ),
         ]),

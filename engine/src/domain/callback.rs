@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::ids::{Channel, ChannelTxnNo, OrderId, PaymentId};
 use super::money::{Cents, Currency};
@@ -35,8 +36,9 @@ pub struct RawCallback<'a> {
     pub currency: Cow<'a, str>,
     #[serde(borrow)]
     pub paid_at: Cow<'a, str>,
-    #[serde(default)]
-    pub raw: Option<serde_json::Value>,
+    /// Kept word for word: the provider signed these bytes.
+    #[serde(borrow, default)]
+    pub raw: Option<&'a RawValue>,
 }
 
 /// A body that was checked. Whether there is such an order, and whether amount and
@@ -170,13 +172,18 @@ impl RawCallback<'_> {
             currency,
             paid_at: UnixMs::read_rfc3339(&self.paid_at)
                 .or_else(|e| fail("paidAt", format!("{:?} {e}", self.paid_at)))?,
-            raw: match &self.raw {
-                None | Some(serde_json::Value::Null) => String::new(),
-                Some(serde_json::Value::String(text)) => text.clone(),
-                Some(other) => other.to_string(),
-            },
+            raw: self.raw.map_or_else(String::new, in_its_own_words),
         })
     }
+}
+
+fn in_its_own_words(raw: &RawValue) -> String {
+    let json = raw.get();
+    // Half of a pair of surrogates is JSON and no text: it is kept as JSON.
+    let text = json
+        .starts_with('"')
+        .then(|| serde_json::from_str(json).ok());
+    text.flatten().unwrap_or_else(|| json.to_owned())
 }
 
 #[cfg(test)]
@@ -228,6 +235,16 @@ mod tests {
         assert_eq!(raw("as it is".into()), "as it is");
         assert_eq!(raw(serde_json::json!({"a": [1]})), "{\"a\":[1]}");
         assert_eq!(raw(serde_json::Value::Null), "");
+        let at = |body: &str| {
+            let raw: RawCallback<'_> = serde_json::from_str(body).expect("JSON");
+            raw.check().expect("valid").raw
+        };
+        let whole = body(&[("raw", "X".into())]);
+        let with = |json: &str| at(&whole.replace("\"X\"", json));
+        assert_eq!(with("{ \"a\" : 1e2 }"), "{ \"a\" : 1e2 }");
+        assert_eq!(with(r#""\ud800""#), r#""\ud800""#);
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        assert_eq!(with(&deep), deep);
     }
 
     #[test]

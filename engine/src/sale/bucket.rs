@@ -106,11 +106,7 @@ impl Bucket {
     /// store has by now lose theirs. `false`: the bucket must be rebuilt, which puts
     /// them there as well.
     pub async fn keep(&mut self, facts: Vec<(Fact, Row)>, seq: Seq) -> bool {
-        let mut rows = Vec::with_capacity(facts.len());
-        for (fact, row) in facts {
-            self.tail.put(fact, seq);
-            rows.push(row);
-        }
+        let rows = self.note(facts, seq);
         let gone = self.tail.take(self.stored.get(), GONE_MAX);
         let gone: Vec<String> = gone
             .iter()
@@ -119,6 +115,16 @@ impl Bucket {
         self.caller.witness(self.ledger.tip().seq.0);
         let answer = self.caller.keep(&rows, &gone).await;
         self.heard(answer).is_some()
+    }
+
+    /// Facts that a rebuild puts beside the holds; their rows, for a bucket that is in step.
+    pub fn note(&mut self, facts: Vec<(Fact, Row)>, seq: Seq) -> Vec<Row> {
+        let mut rows = Vec::with_capacity(facts.len());
+        for (fact, row) in facts {
+            self.tail.put(fact, seq);
+            rows.push(row);
+        }
+        rows
     }
 
     /// The guard counts the transfer that was recorded here.

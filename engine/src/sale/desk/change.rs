@@ -1,18 +1,15 @@
 //! Changes of orders and what belongs to them (cancel, window end, payment, refund):
 //! first the ledger, then the stock, so units return only after the closing is durable,
-//! and whoever asked hears of it when both have it.
+//! and whoever asked hears of it when both have it (`flight.rs`).
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodgate_ledger::{Draft, Group};
 use tokio::sync::oneshot;
 
 use super::super::answer::{Captured, Changed, Licensing};
-use super::super::bucket::Move;
 use super::super::facts::FactError;
-use super::super::tail::Fact;
 use super::money::{ask, capture, license};
 use super::slate::Slate;
 use super::{BATCH_MAX, Desk};
@@ -20,10 +17,6 @@ use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{OrderEvent, OrderState};
 use crate::domain::payment::Payment;
 use crate::domain::time::UnixMs;
-use crate::stock::Row;
-
-/// A paid order that was not granted at once is looked at again after this.
-const GRANTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A group this large takes no more wishes: with what the last one adds it still is below
 /// the smallest commit that may be configured (512 records).
@@ -112,11 +105,17 @@ impl Desk {
     pub(super) async fn change(&mut self, now: UnixMs, wishes: Vec<Wish>) {
         let mut slate = self.slate(now);
         let (mut tells, mut late) = (Vec::new(), Vec::new());
-        for Wish { order, act } in wishes {
+        for wish in wishes {
             if slate.drafts.len() >= GROUP_RECORDS {
-                self.commit(slate, std::mem::take(&mut tells)).await;
+                self.send_off(slate, std::mem::take(&mut tells)).await;
                 slate = self.slate(now);
             }
+            if self.flights.concern(&wish) {
+                self.flights.put_off.push(wish);
+                continue;
+            }
+            let Wish { order, act } = wish;
+            slate.touched.insert(order);
             match act {
                 Act::Step { event, reply } => {
                     let changed = self.step(&mut slate, order, event);
@@ -152,7 +151,11 @@ impl Desk {
                 },
             }
         }
-        self.commit(slate, tells).await;
+        self.send_off(slate, tells).await;
+        if !late.is_empty() {
+            // Others of the same turn: the order may have been paid by them.
+            self.land_all().await;
+        }
         for one in late {
             self.late(now, one).await;
         }
@@ -211,104 +214,9 @@ impl Desk {
         Changed::Now(Arc::new(next))
     }
 
-    /// `false`: nothing of the slate happened.
-    pub(super) async fn commit(&mut self, slate: Slate, tells: Vec<Tell>) -> bool {
-        let grants = [
-            ("granted", slate.n_granted),
-            ("repaired", slate.n_repaired),
-            ("revoked", slate.revoked.len() as u64),
-        ];
-        let (drafts, moves, owed) = (slate.drafts, slate.moves, slate.owed);
-        for order in slate.ungranted {
-            let soon = slate.now.plus(GRANTED_WITHIN);
-            self.windows.push(Reverse((soon, order)));
-        }
-        let mut durable = !slate.is_spoiled;
-        let mut in_step = true;
-        let kept = if self.parts.bucket.is_second_copy() {
-            beside_holds(&drafts)
-        } else {
-            Vec::new()
-        };
-        if durable && !drafts.is_empty() {
-            fail::fail_point!("change-decided", |_| std::process::abort());
-            let group = Group {
-                drafts,
-                meta: Vec::new(),
-            };
-            let committed = match self.parts.ledger.append(group).await {
-                Ok(receipt) => receipt.await.map_err(|e| e.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if committed.is_ok() {
-                fail::fail_point!("change-durable", |_| std::process::abort());
-                // At once, and by the clock as it is now: tokens for these are about.
-                for entitlement in &slate.revoked {
-                    self.parts.revoked.add(entitlement, self.parts.clock.now());
-                }
-            }
-            match committed {
-                // Before a hold goes, and its order with it.
-                Ok(committed) if !kept.is_empty() => {
-                    in_step = self.parts.bucket.keep(kept, committed.last).await;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(%error, "commit changes of orders");
-                    durable = false;
-                }
-            }
-        }
-        if durable {
-            if !moves.is_empty() || !in_step {
-                fail::fail_point!("change-kept", |_| std::process::abort());
-                self.settle(moves, in_step).await;
-                fail::fail_point!("change-settled", |_| std::process::abort());
-            }
-            for payment in owed {
-                self.parts.owed.tell(payment);
-            }
-            for (result, n) in grants {
-                self.parts
-                    .metrics
-                    .grants
-                    .with_label_values(&[result])
-                    .inc_by(n);
-            }
-        } else {
-            // Their windows were taken off the list for this.
-            let soon = slate.now.plus(Duration::from_millis(100));
-            let orders = moves.iter().map(|m| Reverse((soon, m.order.id)));
-            self.windows.extend(orders);
-        }
-        for tell in tells {
-            tell(durable);
-        }
-        durable
-    }
-
-    /// Tells the stock of durable changes, then counts them. A bucket that is not in step
-    /// is not told: it is made anew, and only once the guard has followed, because that is
-    /// what its counters are made from.
-    async fn settle(&mut self, moves: Vec<Move>, in_step: bool) {
-        let in_step = in_step && self.parts.bucket.settle(&moves).await;
-        for m in &moves {
-            if let Err(error) = self.parts.guard.follow(m.moved, &m.units, m.was, m.is) {
-                tracing::error!(%error, order = %m.order.id, "the mirror cannot follow a durable change");
-                continue;
-            }
-            self.publish(&m.units, m.moved, false);
-            if m.was.is_some() && m.is.is_none() {
-                self.parts.index.release(&m.order.user, m.order.units());
-            }
-        }
-        if !in_step {
-            self.rebuild("settle").await;
-        }
-    }
-
     pub(super) fn take_due(&mut self, now: UnixMs, wishes: &mut Vec<Wish>) {
         while wishes.len() < BATCH_MAX
+            && !self.flights.is_full()
             && let Some(Reverse((until, id))) = self.windows.peek().copied()
             && until <= now
         {
@@ -318,16 +226,6 @@ impl Desk {
             wishes.push(Wish { order: id, act });
         }
     }
-}
-
-/// What no hold carries.
-fn beside_holds(drafts: &[Draft]) -> Vec<(Fact, Row)> {
-    let beside = drafts.iter().filter_map(|draft| {
-        let fact = Fact::of(draft.kind, &draft.id, draft.live)?;
-        let row = Row::tail(draft.kind.0, &fact.id, draft.version, &draft.body);
-        Some((fact, row))
-    });
-    beside.collect()
 }
 
 pub(super) fn unread(error: &FactError, order: OrderId, reply: oneshot::Sender<Captured>) -> Tell {

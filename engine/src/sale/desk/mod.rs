@@ -9,6 +9,7 @@
 //! ledger, then the stock, so units return only after the closing is durable.
 
 mod change;
+mod flight;
 mod late;
 mod money;
 mod refill;
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 pub use self::change::{Act, Asked, Wish};
+use self::flight::Flights;
 use self::refill::Line;
 pub use self::refill::{Give, Given};
 use super::answer::{Answer, Refusal};
@@ -121,6 +123,7 @@ pub struct Desk {
     first_window: Arc<FirstWindow>,
     teller: Teller,
     line: Line,
+    flights: Flights,
     encoder: OrderEncoder,
 }
 
@@ -146,6 +149,7 @@ impl Desk {
             first_window,
             teller,
             line: Line::default(),
+            flights: Flights::default(),
             encoder: OrderEncoder::default(),
         }
     }
@@ -164,10 +168,18 @@ impl Desk {
         loop {
             let due = self.next_window();
             tokio::select! {
-                // One order of things: who asks first, then what is due; a turn does both.
+                // One order of things: what became durable, who asks, then what is due; a
+                // turn does the last two.
                 biased;
-                n = self.commands.recv_many(&mut gathered, BATCH_MAX) => if n == 0 { return },
-                () = sleep_for(due) => {}
+                landed = self.flights.first_receipt() => {
+                    self.land(landed).await;
+                }
+                n = self.commands.recv_many(&mut gathered, BATCH_MAX) => if n == 0 {
+                    self.finish().await;
+                    return;
+                },
+                () = std::future::ready(()), if self.flights.is_owing() => {}
+                () = sleep_for(due), if !self.flights.is_full() => {}
             }
             // Whoever else is ready now comes along: a batch costs little more than an order.
             tokio::task::yield_now().await;
@@ -177,12 +189,23 @@ impl Desk {
                 gathered.push(command);
             }
             if let Some(stop) = self.turn(&mut gathered).await {
-                self.teller.settle().await;
+                self.finish().await;
                 // Whoever asked may have gone; stopping is all that matters.
                 let _ = stop.send(());
                 return;
             }
         }
+    }
+
+    /// What came before a stop.
+    async fn finish(&mut self) {
+        self.land_all().await;
+        while !self.flights.put_off.is_empty() {
+            let wishes = std::mem::take(&mut self.flights.put_off);
+            self.change(self.parts.clock.now(), wishes).await;
+            self.land_all().await;
+        }
+        self.teller.settle().await;
     }
 
     async fn finish_filling(&mut self) -> bool {
@@ -199,7 +222,8 @@ impl Desk {
 
     async fn turn(&mut self, gathered: &mut Vec<Command>) -> Option<oneshot::Sender<()>> {
         let mut buyers = Vec::with_capacity(gathered.len());
-        let (mut changes, mut audits, mut stop) = (Vec::new(), Vec::new(), None);
+        let mut changes = std::mem::take(&mut self.flights.put_off);
+        let (mut audits, mut stop) = (Vec::new(), None);
         let (mut gives, mut takes, mut refilled) = (Vec::new(), Vec::new(), None);
         let now = self.parts.clock.now();
         for command in gathered.drain(..) {
@@ -262,6 +286,7 @@ impl Desk {
         if !audits.is_empty() {
             // What is on its way to the disk counts in the guard and in no other
             // telling; once it is durable all of them must agree.
+            self.land_all().await;
             self.teller.settle().await;
         }
         for reply in audits {
@@ -514,23 +539,6 @@ impl Desk {
                 }
             }
         }
-    }
-
-    /// Brings the bucket back from the ledger under the next epoch. Only this
-    /// bucket waits; what was handed to the ledger is awaited first, so that the
-    /// ledger has all there is to know.
-    async fn rebuild(&mut self, cause: &'static str) {
-        self.teller.settle().await;
-        self.parts
-            .metrics
-            .rebuilds
-            .with_label_values(&[cause])
-            .inc();
-        tracing::warn!(sale = %self.parts.sale.id, cause, "rebuild a bucket from the ledger");
-        self.parts
-            .bucket
-            .rebuild(&self.parts.sale, &self.parts.guard)
-            .await;
     }
 
     fn next_window(&self) -> Option<Duration> {

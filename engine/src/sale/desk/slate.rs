@@ -3,7 +3,7 @@
 //!
 //! Reads the ledger; writes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub struct Slate {
     sale: Arc<Sale>,
     epoch: u32,
     pub now: UnixMs,
+    /// Orders that anything was asked about.
+    pub touched: HashSet<OrderId>,
     orders: HashMap<OrderId, Order>,
     payments: HashMap<PaymentId, Payment>,
     /// Each with the version of its snapshot.
@@ -48,6 +50,7 @@ impl Slate {
             sale,
             epoch,
             now,
+            touched: HashSet::new(),
             orders: HashMap::new(),
             payments: HashMap::new(),
             entitlements: HashMap::new(),
@@ -60,6 +63,11 @@ impl Slate {
             revoked: Vec::new(),
             is_spoiled: false,
         }
+    }
+
+    /// Those that are written.
+    pub fn payments(&self) -> impl Iterator<Item = &PaymentId> {
+        self.payments.keys()
     }
 
     /// Nothing of it may become durable.

@@ -6,7 +6,7 @@ use fail::FailScenario;
 use crate::search;
 
 /// What is taken away, by fail point; and where it is the second of two guards, the first with it.
-const GUARDS: [(&str, &[&str]); 26] = [
+const GUARDS: [(&str, &[&str]); 27] = [
     ("epoch", &["stock-no-epoch-check"]),
     ("n", &["stock-no-n-check"]),
     ("acked", &["stock-no-acked-check"]),
@@ -45,6 +45,7 @@ const GUARDS: [(&str, &[&str]); 26] = [
     ("units that late money did not take", &["late-not-let-go"]),
     ("refund of the money", &["refund-keeps-money"]),
     ("withdrawn units", &["recovery-no-withdrawn"]),
+    ("changes under way", &["flight-concerns-nobody"]),
 ];
 
 /// Days within which each must be missed.

@@ -2,7 +2,8 @@
 //! tokens a second are checked for whoever serves the works?
 //!
 //! Each callback is a provider's: for an order of its own, with a transaction of its own,
-//! signed as it leaves, with a body as providers send them. Each must be answered APPLIED.
+//! with a body as providers send them. They are signed before the clock starts: what a
+//! provider spends on them is not the engine's. Each must be answered APPLIED.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -76,10 +77,7 @@ pub fn round(shot: Shot, ceiling: f64, out: &Path, report: &mut Report) -> Resul
 fn callbacks(shot: Shot, goods: Goods, out: &Path) -> Result<f64, String> {
     let n = ((shot.seconds + shot.warmup_seconds) * ORDERS_PER_S) as u32;
     let till = Till::open(out, n, goods)?;
-    let callbacks = Callbacks {
-        orders: till.win(shot, n)?,
-        provider: till.provider()?,
-    };
+    let callbacks = till.provider()?.callbacks(&till.win(shot, n)?);
     let report = run(send(shot, till.engine.public(), callbacks))??;
     if report.answers == 0 {
         return Err("all orders were paid before the measured time".into());
@@ -233,21 +231,39 @@ impl Provider {
         );
         write_post(out, &self.host, "/v1/payments/callback", &headers, &body);
     }
+
+    fn callbacks(&self, orders: &[String]) -> Callbacks {
+        let mut all = Callbacks::default();
+        for order in orders {
+            self.write(order, &mut all.bytes);
+            all.ends.push(all.bytes.len());
+        }
+        all
+    }
 }
 
-/// One for each order.
+/// One for each order, in one piece of memory.
+#[derive(Default)]
 struct Callbacks {
-    provider: Provider,
-    orders: Vec<String>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Callbacks {
+    fn get(&self, n: usize) -> Option<&[u8]> {
+        let from = match n.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.bytes.get(from..*self.ends.get(n)?)
+    }
 }
 
 impl Requests for Callbacks {
     fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
-        let order = usize::try_from(n).ok().and_then(|n| self.orders.get(n));
-        if let Some(order) = order {
-            self.provider.write(order, out);
-        }
-        order.is_some()
+        let callback = usize::try_from(n).ok().and_then(|n| self.get(n));
+        out.extend_from_slice(callback.unwrap_or_default());
+        callback.is_some()
     }
 
     fn answered(&self, answer: &Answered<'_>) -> Result<(), String> {
@@ -306,19 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn each_order_has_its_callback_and_then_there_are_no_more() {
+        let provider = Provider {
+            host: "127.0.0.1:1".into(),
+            secret: Secret::parse("whsec_c2VjcmV0").expect("a secret"),
+            unix_s: 1_800_000_000,
+            paid_at: "2027-01-15T08:00:00Z".into(),
+        };
+        let all = provider.callbacks(&["first".into(), "second".into()]);
+        for (n, order) in ["first", "second"].into_iter().enumerate() {
+            let (mut alone, mut written) = (Vec::new(), Vec::new());
+            provider.write(order, &mut alone);
+            assert!(all.write(n as u64, &mut written));
+            assert_eq!(written, alone);
+        }
+        let mut out = Vec::new();
+        assert!(!all.write(2, &mut out) && out.is_empty());
+    }
+
+    #[test]
     fn an_answer_that_is_not_applied_is_no_figure() {
         let callbacks = |body: &str, status| {
             let now = std::time::Instant::now();
-            Callbacks {
-                provider: Provider {
-                    host: String::new(),
-                    secret: Secret::parse("whsec_c2VjcmV0").expect("a secret"),
-                    unix_s: 0,
-                    paid_at: String::new(),
-                },
-                orders: Vec::new(),
-            }
-            .answered(&Answered {
+            Callbacks::default().answered(&Answered {
                 n: 0,
                 status,
                 body: body.as_bytes(),

@@ -22,6 +22,10 @@ use crate::domain::time::UnixMs;
 /// the smallest commit that may be configured (512 records).
 const GROUP_RECORDS: usize = 256;
 
+/// Windows that end in one turn, and none until those are durable: closing costs as much as
+/// buying, and buyers come first. Fifty thousand a second still end at one desk.
+const DUE_MAX: usize = 128;
+
 /// Something that somebody wants to happen to an order.
 #[derive(Debug)]
 pub struct Wish {
@@ -163,6 +167,7 @@ impl Desk {
 
     fn step(&mut self, slate: &mut Slate, id: OrderId, event: OrderEvent) -> Changed {
         let timed = matches!(event, OrderEvent::WindowEnded { .. });
+        slate.is_timed |= timed;
         let now = slate.now;
         let mut again = |wait: Duration| {
             if timed {
@@ -215,8 +220,11 @@ impl Desk {
     }
 
     pub(super) fn take_due(&mut self, now: UnixMs, wishes: &mut Vec<Wish>) {
-        while wishes.len() < BATCH_MAX
-            && !self.flights.is_full()
+        if self.flights.is_closing() {
+            return;
+        }
+        let most = (wishes.len() + DUE_MAX).min(BATCH_MAX);
+        while wishes.len() < most
             && let Some(Reverse((until, id))) = self.windows.peek().copied()
             && until <= now
         {

@@ -55,6 +55,11 @@ impl Flights {
         self.under_way.len() >= FLIGHTS_MAX
     }
 
+    /// Some of what time brings is under way.
+    pub fn is_closing(&self) -> bool {
+        self.under_way.iter().any(|f| f.rest.slate.is_timed)
+    }
+
     /// Wishes were put off for flights that have landed since.
     pub fn is_owing(&self) -> bool {
         self.under_way.is_empty() && !self.put_off.is_empty()

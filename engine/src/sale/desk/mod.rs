@@ -179,7 +179,7 @@ impl Desk {
                     return;
                 },
                 () = std::future::ready(()), if self.flights.is_owing() => {}
-                () = sleep_for(due), if !self.flights.is_full() => {}
+                () = sleep_for(due), if !self.flights.is_closing() => {}
             }
             // Whoever else is ready now comes along: a batch costs little more than an order.
             tokio::task::yield_now().await;

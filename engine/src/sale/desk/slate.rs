@@ -39,6 +39,8 @@ pub struct Slate {
     pub n_repaired: u64,
     /// What ends with these changes.
     pub revoked: Vec<EntitlementId>,
+    /// Time asked for some of it.
+    pub is_timed: bool,
     /// Half of a change stands here and the other half could not be read.
     pub is_spoiled: bool,
 }
@@ -61,6 +63,7 @@ impl Slate {
             n_granted: 0,
             n_repaired: 0,
             revoked: Vec::new(),
+            is_timed: false,
             is_spoiled: false,
         }
     }

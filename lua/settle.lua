@@ -17,41 +17,70 @@ if stop then
 end
 local MOVE = {pay = {'h:', 's:'}, close = {'h:', 'a:'}, restock = {'s:', 'a:'}, withdraw = {'s:', 'w:'}}
 local count = tonumber(ARGV[6])
-local at, ids, users = {}, {}, {}
+-- Where each request's moves begin and end: units of fields[from] go to fields[to].
+local at, ids, first, last = {}, {}, {}, {}
+local n_moves, from, to, moved = 0, {}, {}, {}
 local fields, field_at = {}, {}
+local users, user_at = {}, {}
+local function field(kind, sku)
+  local name = kind .. sku
+  local where = field_at[name]
+  if not where then
+    where = #fields + 1
+    fields[where], field_at[name] = name, where
+  end
+  return where
+end
 local a = 7
 for i = 1, count do
-  at[i], ids[i], users[i] = a, ARGV[a], ARGV[a + 5]
-  local move, n_items = MOVE[ARGV[a + 4]], tonumber(ARGV[a + 9])
+  at[i], ids[i] = a, ARGV[a]
+  local move, user, stop_at = MOVE[ARGV[a + 4]], ARGV[a + 5], a + 8 + 2 * ARGV[a + 9]
+  -- Most moves release nothing: the buyer's units are neither read nor written then.
+  if ARGV[a + 6] ~= '0' and not user_at[user] then
+    users[#users + 1] = user
+    user_at[user] = #users
+  end
+  first[i] = n_moves + 1
   if move then
-    for item = a + 10, a + 8 + 2 * n_items, 2 do
-      for side = 1, 2 do
-        local field = move[side] .. ARGV[item]
-        if not field_at[field] then
-          fields[#fields + 1] = field
-          field_at[field] = #fields
-        end
-      end
+    for item = a + 10, stop_at, 2 do
+      n_moves = n_moves + 1
+      from[n_moves], to[n_moves] = field(move[1], ARGV[item]), field(move[2], ARGV[item])
+      moved[n_moves] = tonumber(ARGV[item + 1])
     end
   end
-  a = a + 10 + 2 * n_items
+  last[i] = n_moves
+  a = stop_at + 2
 end
-local holds, units, stock = hmget(HOLDS, ids), hmget(USERS, users), hmget(STOCK, fields)
-for i = 1, #stock do
-  stock[i] = tonumber(stock[i] or 0)
+local holds, units, before, stock = hmget(HOLDS, ids), hmget(USERS, users), hmget(STOCK, fields), {}
+for i = 1, #fields do
+  before[i] = tonumber(before[i] or 0)
+  stock[i] = before[i]
 end
 
-local hold_now, units_now, moved = {}, {}, {}
+-- Makes one request's moves, or takes them back; whether a counter fell below zero.
+local function shift(i, sign)
+  local short = false
+  for k = first[i], last[i] do
+    local units_moved = sign * moved[k]
+    stock[from[k]], stock[to[k]] = stock[from[k]] - units_moved, stock[to[k]] + units_moved
+  end
+  for k = first[i], last[i] do
+    short = short or stock[from[k]] < 0
+  end
+  return short
+end
+
+local hold_now, units_now = {}, {}
 local digest = tonumber(meta[4])
 local reply, codes = {0, N}, {}
 for i = 1, count do
   local p = at[i]
-  local id, user, keep = ids[i], users[i], ARGV[p + 7] == '1'
+  local id, keep, released = ids[i], ARGV[p + 7] == '1', ARGV[p + 6]
   local hold = hold_now[id]
   if hold == nil then
     hold = holds[i]
   end
-  local code
+  local code = 0
   if not hold then
     code = keep and 2 or 0
   else
@@ -60,36 +89,21 @@ for i = 1, count do
       code = 0
     elseif version ~= ARGV[p + 1] then -- CHECK:version
       code = 1
+    elseif shift(i, 1) then
+      shift(i, -1)
+      code = 3
     else
-      local move, n_items = MOVE[ARGV[p + 4]], tonumber(ARGV[p + 9])
-      code = 0
-      local steps = {}
-      if move then
-        for item = p + 10, p + 8 + 2 * n_items, 2 do
-          local from, quantity = field_at[move[1] .. ARGV[item]], tonumber(ARGV[item + 1])
-          steps[from] = (steps[from] or 0) - quantity
-          local to = field_at[move[2] .. ARGV[item]]
-          steps[to] = (steps[to] or 0) + quantity
-        end
-        for field, step in pairs(steps) do
-          if stock[field] + step < 0 then
-            code = 3
-          end
-        end
+      digest = digest - tonumber(mark)
+      if keep then
+        digest = digest + tonumber(ARGV[p + 3])
+        hold_now[id] = ARGV[p + 2] .. ':' .. ARGV[p + 3] .. ':' .. ARGV[p + 8]
+      else
+        hold_now[id] = false
       end
-      if code == 0 then
-        for field, step in pairs(steps) do
-          stock[field], moved[field] = stock[field] + step, true
-        end
-        digest = digest - tonumber(mark)
-        if keep then
-          digest = digest + tonumber(ARGV[p + 3])
-          hold_now[id] = ARGV[p + 2] .. ':' .. ARGV[p + 3] .. ':' .. ARGV[p + 8]
-        else
-          hold_now[id] = false
-        end
-        local live = units_now[user] or tonumber(units[i] or 0)
-        units_now[user] = math.max(0, live - tonumber(ARGV[p + 6]))
+      if released ~= '0' then
+        local user = ARGV[p + 5]
+        local live = units_now[user] or tonumber(units[user_at[user]] or 0)
+        units_now[user] = math.max(0, live - tonumber(released))
       end
     end
   end
@@ -109,9 +123,11 @@ for user, live in pairs(units_now) do
   put_units[#put_units + 1] = user
   put_units[#put_units + 1] = live
 end
-for field in pairs(moved) do
-  put_stock[#put_stock + 1] = fields[field]
-  put_stock[#put_stock + 1] = stock[field]
+for i = 1, #fields do
+  if stock[i] ~= before[i] then
+    put_stock[#put_stock + 1] = fields[i]
+    put_stock[#put_stock + 1] = stock[i]
+  end
 end
 hset(HOLDS, put)
 if #gone > 0 then

@@ -17,5 +17,5 @@ hset(TAIL, put)
 for from = at + 1, #ARGV, 4000 do
   call('HDEL', TAIL, unpack(ARGV, from, math.min(#ARGV, from + 3999)))
 end
-leave(meta[4])
+leave(meta[4], meta[7])
 return {0, N, call('HLEN', TAIL) - 1}

@@ -10,7 +10,7 @@ if stop then
 end
 local id, sku, units = 't:' .. ARGV[7] .. ':' .. ARGV[6], ARGV[8], tonumber(ARGV[9])
 if call('HMGET', MOVES, id)[1] then
-  leave(meta[4])
+  leave(meta[4], meta[7])
   return {0, N, 0}
 end
 local fields = {'o:' .. sku, 'a:' .. sku, 'h:' .. sku, 's:' .. sku, 'w:' .. sku}
@@ -18,7 +18,7 @@ local stock = call('HMGET', STOCK, unpack(fields))
 if ARGV[7] == 'debit' then
   local available = tonumber(stock[2] or 0)
   if available < units then
-    leave(meta[4])
+    leave(meta[4], meta[7])
     return {0, N, 1, available}
   end
   units = -units
@@ -34,5 +34,5 @@ for i = 1, 5 do
 end
 hset(STOCK, put)
 call('HSET', MOVES, id, '1')
-leave(meta[4])
+leave(meta[4], meta[7])
 return {0, N, 0}

@@ -10,7 +10,7 @@ if stop then
 end
 local id, n_lines = 'a:' .. ARGV[6], tonumber(ARGV[7])
 if call('HMGET', MOVES, id)[1] then
-  leave(meta[4])
+  leave(meta[4], meta[7])
   return {0, N, 0}
 end
 local fields, at = {}, {}
@@ -31,7 +31,7 @@ for line = 1, n_lines do
   local sku, units = ARGV[6 + 2 * line], tonumber(ARGV[7 + 2 * line])
   local opened, available = at[sku] + 1, at[sku] + 2
   if stock[available] + units < 0 then
-    leave(meta[4])
+    leave(meta[4], meta[7])
     return {0, N, 1, sku, stock[available]}
   end
   stock[opened], stock[available] = stock[opened] + units, stock[available] + units
@@ -42,5 +42,5 @@ for i = 1, #fields do
 end
 hset(STOCK, put)
 call('HSET', MOVES, id, '1')
-leave(meta[4])
+leave(meta[4], meta[7])
 return {0, N, 0}

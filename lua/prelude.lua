@@ -1,7 +1,7 @@
 -- Prelude: stands in front of every script; the loader joins the two texts, so
 -- that each host is sent one text per script.
 --
--- KEYS  1 meta  2 stock  3 holds  4 users  5 keys  6 moves  7 tail   (all {fg:<sale>:<bucket>}:…)
+-- KEYS  1 meta  2 stock  3 orders  4 users  5 moves  6 tail   (all {fg:<sale>:<bucket>}:…)
 -- ARGV  1 epoch  2 n  3 acked  4 ledger id  5 durable seq, then the script's own
 --
 -- Every call carries (epoch, n, acked). n is never used again for another
@@ -10,14 +10,14 @@
 --       {1, epoch, n} STALE:   a late copy of an old call; nothing was done
 --       {0, n, …}     the script's own answer
 local call = redis.call
-local META, STOCK, HOLDS, USERS, USED, MOVES, TAIL = unpack(KEYS)
+local META, STOCK, ORDERS, USERS, MOVES, TAIL = unpack(KEYS)
 local N = tonumber(ARGV[2])
 local DIGEST_SPAN = 1099511627776 -- 2^40
 
 -- Reads meta and applies the protocol. Returns a reply to give at once, or nil
--- and the fields epoch, n, building, digest, starts, ends.
+-- and the fields epoch, n, building, digest, starts, ends, live.
 local function enter(building)
-  local m = call('HMGET', META, 'epoch', 'n', 'building', 'digest', 'starts', 'ends')
+  local m = call('HMGET', META, 'epoch', 'n', 'building', 'digest', 'starts', 'ends', 'live')
   if not m[1] then
     return {2, '', 0}
   end
@@ -33,9 +33,9 @@ local function enter(building)
   return nil, m
 end
 
--- Stores n, the digest, and what the ledger last said of itself.
-local function leave(digest)
-  call('HSET', META, 'n', ARGV[2], 'digest', digest, 'ledger', ARGV[4], 'seq', ARGV[5])
+-- Stores n, the digest, how many orders are live, and what the ledger last said of itself.
+local function leave(digest, live)
+  call('HSET', META, 'n', ARGV[2], 'digest', digest, 'live', live, 'ledger', ARGV[4], 'seq', ARGV[5])
 end
 
 -- A batch that was judged again would be judged by what it changed itself: a copy
@@ -53,6 +53,24 @@ local function remembered(meta)
     reply[i + 2] = string.byte(codes, i) - 48
   end
   return reply
+end
+
+-- What an order is called (fingerprint:order id), and while it is live its version and mark.
+local function named(order)
+  local name, version, mark = string.match(order, '^([^:]+:[^:]+):(%d+):(%d+):')
+  return name or order, version, mark
+end
+
+-- A number on its way into a hash. Most of a batch's are the same few, and turning one
+-- into text costs as much as a look into a hash.
+local TEXTS = {}
+local function text(number)
+  local known = TEXTS[number]
+  if not known then
+    known = string.format('%.0f', number)
+    TEXTS[number] = known
+  end
+  return known
 end
 
 -- Lua's stack ends near 8,000 values: bulk commands go in pieces.

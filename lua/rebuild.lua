@@ -2,13 +2,13 @@
 --
 -- ARGV  6 step, then
 --       begin  7 starts_ms  8 ends_ms  9 sale, kept as it is    n must be 1, acked 0
---       chunk  7 kind (hold, user, used, stock, move or tail)  8 count, then count × (field · value)
---       end    7 digest of the holds that were put back
+--       chunk  7 kind (live, closed, user, stock, move or tail)  8 count, then count × (field · value)
+--       end    7 digest of the live orders that were put back
 -- REPLY {0, n}   done
 -- While a bucket is being built every other script answers CHANGED.
 -- A new bucket is begin and end with nothing between, then open.
 -- begin answers {2, epoch, n} where a newer epoch stands already.
--- TWICE chunks write the same fields again; begin wipes again; end has ended.
+-- TWICE chunks write the same fields again and count once; begin wipes again; end has ended.
 local step = ARGV[6]
 if step == 'begin' then
   local m = call('HMGET', META, 'epoch', 'n', 'building')
@@ -19,13 +19,13 @@ if step == 'begin' then
       return {2, m[1], tonumber(m[2])}
     end
   end
-  call('UNLINK', META, STOCK, HOLDS, USERS, USED, MOVES, TAIL)
+  call('UNLINK', META, STOCK, ORDERS, USERS, MOVES, TAIL)
   for i = 2, #KEYS do
     call('HSET', KEYS[i], '_', '1')
   end
   call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8],
     'sale', ARGV[9] or '')
-  leave(0)
+  leave(0, 0)
   return {0, N}
 end
 if step == 'end' then
@@ -40,14 +40,18 @@ if stop then
 end
 if step == 'end' then
   call('HSET', META, 'building', '0')
-  leave(ARGV[7])
+  leave(ARGV[7], meta[7])
   return {0, N}
 end
-local key = ({hold = HOLDS, user = USERS, used = USED, stock = STOCK, move = MOVES, tail = TAIL})[ARGV[7]]
+local key = ({live = ORDERS, closed = ORDERS, user = USERS, stock = STOCK, move = MOVES, tail = TAIL})[ARGV[7]]
+local live = tonumber(meta[7])
+if ARGV[7] == 'live' and tonumber(meta[2]) ~= N then
+  live = live + ARGV[8]
+end
 local put = {}
 for i = 1, 2 * tonumber(ARGV[8]) do
   put[i] = ARGV[8 + i]
 end
 hset(key, put)
-leave(meta[4])
+leave(meta[4], live)
 return {0, N}

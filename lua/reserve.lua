@@ -1,18 +1,16 @@
--- reserve: sets units aside for a batch of orders, once per order id.
+-- reserve: sets units aside for a batch of orders, once per user:key.
 --
 -- ARGV  6 now_ms  7 again (0/1)  8 units_max  9 count, then per request:
---       order id · user · user:key · fingerprint:order id · mark · hold
---       · n_items, then n_items × (sku · quantity)
---       units_max: what a user may have live; mark and hold: see lua/README.md
+--       user · user:key · mark · order · n_items, then n_items × (sku · quantity)
+--       units_max: what a user may have live; mark and order: see lua/README.md
 -- REPLY {0, n, code, code, …}   one code a request:
 --       0 held   1 replay: the key names an order with this fingerprint
 --       2 key reused with another fingerprint   3 sale not open   4 sale ended
 --       5 over the user's limit   6 not enough units   7 unknown SKU
---       8 clash: the order id stands here with other content
 -- The order of the checks is the order of the list in lua/README.md: what was
 -- already answered comes before every "no".
--- again = 1 takes fresh units for orders whose hold is gone but whose key is known.
--- TWICE the same codes, as remembered; under another n a hold is found by its order id.
+-- again = 1 takes fresh units for orders that are here and live no more.
+-- TWICE the same codes, as remembered; under another n a live order is found by its key.
 local stop, meta = enter('0')
 stop = stop or remembered(meta)
 if stop then
@@ -27,15 +25,17 @@ elseif now >= tonumber(meta[6]) then
 end
 
 -- Where each request's items begin and end, and every field to read in bulk.
-local first, last, ids, users, slots, skus, sku_at = {}, {}, {}, {}, {}, {}, {}
+local first, last, users, slots, skus, sku_at = {}, {}, {}, {}, {}, {}
 local a = 10
 for i = 1, count do
-  ids[i], users[i], slots[i] = ARGV[a], ARGV[a + 1], ARGV[a + 2]
-  local from = a + 7
-  a = from + 2 * ARGV[a + 6]
+  users[i], slots[i] = ARGV[a], ARGV[a + 1]
+  local from = a + 5
+  a = from + 2 * ARGV[a + 4]
   first[i], last[i] = from, a - 1
   for item = from, a - 1, 2 do
     local sku = ARGV[item]
+    -- Read thrice below.
+    ARGV[item + 1] = tonumber(ARGV[item + 1])
     if not sku_at[sku] then
       skus[#skus + 1] = 'a:' .. sku
       skus[#skus + 1] = 'h:' .. sku
@@ -43,7 +43,7 @@ for i = 1, count do
     end
   end
 end
-local holds, used, units, stock = hmget(HOLDS, ids), hmget(USED, slots), hmget(USERS, users), hmget(STOCK, skus)
+local orders, units, stock = hmget(ORDERS, slots), hmget(USERS, users), hmget(STOCK, skus)
 for i = 1, #stock do
   stock[i] = stock[i] and tonumber(stock[i])
 end
@@ -60,19 +60,24 @@ local function take(from, to, sign)
 end
 
 -- What this very batch changed counts for its later requests.
-local used_now, units_now, held_now = {}, {}, {}
-local put_holds, put_used, n_put = {}, {}, 0
-local digest = tonumber(meta[4])
+local orders_now, units_now = {}, {}
+local put_orders, n_put = {}, 0
+local digest, n_live = tonumber(meta[4]), tonumber(meta[7])
 local reply, codes = {0, N}, {}
 
 for i = 1, count do
-  local id, user, slot, from, to = ids[i], users[i], slots[i], first[i], last[i]
-  local known, use = used_now[slot] or used[i], ARGV[from - 4]
+  local user, slot, from, to = users[i], slots[i], first[i], last[i]
+  local known, asked = orders_now[slot] or orders[i], ARGV[from - 2]
+  local own, live_here = false, false
+  if known then
+    local name, version = named(known)
+    own, live_here = name == named(asked), version ~= nil
+  end
   local code = 0
-  if holds[i] or held_now[id] then
-    code = known == use and 0 or 8
-  elseif known and not (again and known == use) then -- CHECK:key
-    code = string.sub(known, 1, 32) == string.sub(use, 1, 32) and 1 or 2
+  if own and live_here then
+    code = 0
+  elseif known and not (own and again) then -- CHECK:key
+    code = string.sub(known, 1, 32) == string.sub(asked, 1, 32) and 1 or 2
   elseif phase ~= 0 then
     code = phase
   else
@@ -91,11 +96,10 @@ for i = 1, count do
       code = 6
     end
     if code == 0 then
-      units_now[user], used_now[slot], held_now[id] = live, use, true
-      put_holds[n_put + 1], put_holds[n_put + 2] = id, ARGV[from - 2]
-      put_used[n_put + 1], put_used[n_put + 2] = slot, use
+      units_now[user], orders_now[slot] = live, asked
+      put_orders[n_put + 1], put_orders[n_put + 2] = slot, asked
       n_put = n_put + 2
-      digest = digest + ARGV[from - 3]
+      digest, n_live = digest + ARGV[from - 3], n_live + 1
     end
   end
   reply[i + 2], codes[i] = code, DIGITS[code]
@@ -111,13 +115,12 @@ if n_put > 0 then
   end
   for user, live in pairs(units_now) do
     put_units[#put_units + 1] = user
-    put_units[#put_units + 1] = live
+    put_units[#put_units + 1] = text(live)
   end
-  hset(HOLDS, put_holds)
-  hset(USED, put_used)
+  hset(ORDERS, put_orders)
   hset(USERS, put_units)
   hset(STOCK, put_stock)
 end
-leave(digest % DIGEST_SPAN)
+leave(digest % DIGEST_SPAN, n_live)
 remember(codes)
 return reply

@@ -157,7 +157,7 @@ impl Redis {
         }
     }
 
-    /// Time in scripts so far for each order that buckets of the sale `bench` hold, in
+    /// Time in scripts so far for each order in the buckets of the sale `bench`, in
     /// microseconds, as `INFO commandstats` counts it.
     pub fn us_per_order(&mut self) -> Result<f64, String> {
         let text = |e: std::io::Error| format!("ask Redis: {e}");
@@ -170,7 +170,7 @@ impl Redis {
             .ok_or("INFO commandstats names no evalsha")?;
         let mut orders = 0.0;
         for bucket in 0..BUCKETS_MAX {
-            let held = self.ask(&format!("HLEN {{fg:bench:{bucket}}}:holds"));
+            let held = self.ask(&format!("HLEN {{fg:bench:{bucket}}}:orders"));
             let held: f64 = held
                 .map_err(text)?
                 .parse()

@@ -76,8 +76,8 @@ impl Draw {
                     let print = ["a", "b"][usize::from(self.rng.u8(..8) / 7)].repeat(32);
                     let (key, version) = (at / 3, self.version);
                     let mark = version * 0x9E_3779_B97F % (1 << 40);
-                    body += &format!(" {id} {user} {user}:k{key} {print}:{id} {mark}");
-                    body += &format!(" {version}:{mark}:order\u{e9}\u{0} {}", self.items());
+                    body += &format!(" {user} {user}:k{key} {mark} {print}:{id}:{version}");
+                    body += &format!(":{mark}:order\u{e9}\u{0} {}", self.items());
                 }
                 (Script::Reserve, body)
             }
@@ -90,7 +90,9 @@ impl Draw {
                     let moved = self.of(&["none", "pay", "close", "restock", "withdraw"]);
                     let (from, to) = (self.rng.u64(..=self.version), self.version + 1);
                     let (mark, keep) = (self.rng.u64(..1 << 40), self.rng.u8(..2));
-                    body += &format!(" {id} {from} {to} {mark} {moved} {user} 1 {keep} -");
+                    let (key, print) = (at / 3, "a".repeat(32));
+                    body += &format!(" {user}:k{key} {print}:{id} {from} {to} {mark}");
+                    body += &format!(" {moved} {user} {} {keep} -", self.rng.u8(..2));
                     body += &format!(" {}", self.items());
                 }
                 (Script::Settle, body)
@@ -122,8 +124,13 @@ impl Draw {
             // A rebuild in the middle of things, and words that are no numbers.
             22 => (
                 Script::Rebuild,
-                self.of(&["end 5", "chunk user 1 ana 2", "chunk tail 1 5:p1 2:x", "x"])
-                    .into(),
+                self.of(&[
+                    "end 5",
+                    "chunk live 1 ana:k0 a:o0:1:5:x",
+                    "chunk tail 1 5:p1 2:x",
+                    "x",
+                ])
+                .into(),
             ),
             _ => (
                 Script::Reserve,

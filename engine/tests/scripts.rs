@@ -92,15 +92,17 @@ impl Order {
         format!("{items:x>32}:{}", self.id)
     }
 
-    fn hold(&self) -> String {
-        format!("{} {}:{}:{BLOB}", self.id, self.version, mark(self.version))
+    /// As it stands while it is live.
+    fn whole(&self) -> String {
+        let (name, version) = (self.name(), self.version);
+        format!("{name}:{version}:{}:{BLOB}", mark(version))
     }
 
     /// As it stands among the arguments of a reserve.
     fn request(&self) -> String {
-        let (id, user, slot, name) = (&self.id, self.user, &self.slot, self.name());
-        let (version, mark, items) = (self.version, mark(self.version), listed(&self.items, 1));
-        format!(" {id} {user} {slot} {name} {mark} {version}:{mark}:{BLOB} {items}")
+        let (user, slot, mark) = (self.user, &self.slot, mark(self.version));
+        let (whole, items) = (self.whole(), listed(&self.items, 1));
+        format!(" {user} {slot} {mark} {whole} {items}")
     }
 }
 
@@ -172,18 +174,16 @@ impl Model {
 
     /// The list of `lua/README.md`: the first that applies.
     fn verdict(&self, now: u64, order: &Order) -> u8 {
-        let held = self.live().any(|o| o.id == order.id);
         let mut taken = self.orders.iter().rev().filter(|o| o.was_taken());
         let known = taken.find(|o| o.slot == order.slot);
-        // Ids are unique: nobody asks for one that closed under another key.
+        // Ids are unique: nobody asks for one under another key.
         let own = known.is_some_and(|o| o.name() == order.name());
         let same = known.is_some_and(|o| o.items == order.items);
         let any = |no: &dyn Fn(&str) -> bool| order.items.iter().any(|(sku, _)| no(sku));
         let units = self.units(order.user) + order.units(|_| true);
         let short = |sku: &str| self.counters(sku)[1] < order.units(|s| s == sku);
         let list = [
-            (0, held && own),
-            (8, held),
+            (0, own && known.is_some_and(Order::is_live)),
             (1, same && !(own && order.again)),
             (2, known.is_some() && !same),
             (3, now < STARTS),
@@ -213,7 +213,8 @@ impl Model {
         if let Some(old) = self.orders.get(at.index(n.max(1))).cloned() {
             order.id = if keeps[0] { old.id } else { order.id };
             order.items = if keeps[2] { old.items } else { order.items };
-            if keeps[1] {
+            // An order has one key.
+            if keeps[0] || keeps[1] {
                 (order.user, order.slot) = (old.user, old.slot);
             }
         }
@@ -230,7 +231,7 @@ impl Model {
             let mut order = self.draft(ask, again);
             body += &order.request();
             codes.push(self.verdict(now, &order));
-            if codes.ends_with(&[0]) && !self.live().any(|o| o.id == order.id) {
+            if codes.ends_with(&[0]) && !self.live().any(|o| o.slot == order.slot) {
                 order.state = 'h';
             }
             self.orders.push(order);
@@ -288,9 +289,10 @@ impl Model {
             "many" if way != "none" => (order.version, new, MANY, 3),
             _ => (order.version, new, 1, 0),
         };
-        let (id, user, mark) = (&order.id, order.user, mark(to));
+        let (slot, name) = (&order.slot, order.name());
+        let (user, mark) = (order.user, mark(to));
         let released = if keep == 1 { 0 } else { order.units(|_| true) };
-        let request = format!(" {id} {from} {to} {mark} {way} {user} {released} {keep}");
+        let request = format!(" {slot} {name} {from} {to} {mark} {way} {user} {released} {keep}");
         let request = format!("{request} {BLOB} {}", listed(&order.items, times));
         if !order.is_live() {
             return (request, 2 * keep);
@@ -301,21 +303,21 @@ impl Model {
         (request, code)
     }
 
-    /// Field and value of each row but the stock's, in the order of an audit.
+    /// Field and value of each row but the stock's and the tail's.
     fn rows(&self) -> [(&'static str, Vec<String>); 4] {
         let taken = || self.orders.iter().filter(|o| o.was_taken());
-        let holds = self.live().map(Order::hold).collect();
+        let live = self.live().map(|o| format!("{} {}", o.slot, o.whole()));
         let users: BTreeSet<&str> = taken().map(|o| o.user).collect();
         let users = users.iter().map(|u| format!("{u} {}", self.units(u)));
-        let used: BTreeMap<_, _> = taken().map(|o| (&o.slot, o.name())).collect();
-        let used = used.iter().map(|(slot, name)| format!("{slot} {name}"));
+        let mut closed: BTreeMap<_, _> = taken().map(|o| (&o.slot, o.name())).collect();
+        self.live().for_each(|o| drop(closed.remove(&o.slot)));
+        let closed = closed.iter().map(|(slot, name)| format!("{slot} {name}"));
         let moves = self.moves.iter().map(|id| format!("{id} 1"));
-        let (users, used, moves) = (users.collect(), used.collect(), moves.collect());
         [
-            ("hold", holds),
-            ("user", users),
-            ("used", used),
-            ("move", moves),
+            ("live", live.collect()),
+            ("user", users.collect()),
+            ("closed", closed.collect()),
+            ("move", moves.collect()),
         ]
     }
 }
@@ -431,9 +433,8 @@ impl Desk<'_> {
     fn check(&mut self) -> TestCaseResult {
         let (m, n_calls) = (&self.model, self.calls.len());
         let mut answer = format!(" {}", m.digest());
-        for (_, rows) in m.rows() {
-            answer += &format!(" {}", rows.len());
-        }
+        let [live, users, closed, moves] = m.rows().map(|(_, rows)| rows.len());
+        answer += &format!(" {live} {users} {} {moves}", live + closed);
         for units in SKUS.map(|sku| m.counters(sku)) {
             prop_assert!(units.iter().all(|n| *n >= 0), "{}", self.said);
             units.iter().for_each(|n| answer += &format!(" {n}"));
@@ -445,7 +446,7 @@ impl Desk<'_> {
             let again = m.live().any(|o| o.user == user && o.again);
             prop_assert!(again || units <= m.units_max, "{}", self.said);
             for max in [units + MANY - 1, units + MANY] {
-                let ask = format!("o {user} {user}:k {print}:o 1 1:1:{BLOB} 1 {sku} {MANY}");
+                let ask = format!("{user} {user}:k 1 {print}:o:1:1:{BLOB} 1 {sku} {MANY}");
                 asks.push(format!("{STARTS} 0 {max} 1 {ask}"));
             }
         }

@@ -79,7 +79,7 @@ pub(super) fn bucket(sale: &Sale, audit: &BucketAudit) -> Option<String> {
     let _ = write!(
         said,
         " live orders: the host has {} with digest {}, the ledger {} with digest {}",
-        audit.host.n_holds, audit.host.digest, audit.n_live, audit.digest
+        audit.host.n_live, audit.host.digest, audit.n_live, audit.digest
     );
     Some(said)
 }
@@ -120,9 +120,9 @@ mod tests {
             epoch: 1,
             host: AuditReply {
                 digest: 7,
-                n_holds: 1,
+                n_live: 1,
                 n_users: 1,
-                n_keys: 1,
+                n_orders: 1,
                 n_moves: 1,
                 skus: facts.iter().map(counters).collect(),
             },

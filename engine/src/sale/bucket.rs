@@ -63,7 +63,7 @@ impl BucketAudit {
     pub fn is_equal(&self) -> bool {
         self.drift().iter().all(|d| *d == 0)
             && self.digest == self.host.digest
-            && self.n_live == self.host.n_holds
+            && self.n_live == self.host.n_live
     }
 }
 
@@ -170,10 +170,8 @@ impl Bucket {
             .iter()
             .filter(|m| m.was.is_some())
             .map(|m| SettleRequest {
-                id: m.order.id,
+                order: &m.order,
                 from: m.from,
-                to: m.order.version,
-                mark: m.order.mark(),
                 moved: match m.moved {
                     StockMove::None | StockMove::Rehold => SettleMove::None,
                     StockMove::Pay => SettleMove::Pay,
@@ -181,16 +179,7 @@ impl Bucket {
                     StockMove::Restock => SettleMove::Restock,
                     StockMove::Withdraw => SettleMove::Withdraw,
                 },
-                user: &m.order.user,
-                released: if m.is.is_some() { 0 } else { m.order.units() },
-                keep: m.is.is_some(),
-                // Where nothing is kept nothing need be sent.
-                blob: if m.is.is_some() {
-                    self.caller.carried(&m.body)
-                } else {
-                    b""
-                },
-                items: &m.order.items,
+                blob: self.caller.carried(&m.body),
             })
             .collect();
         if requests.is_empty() {

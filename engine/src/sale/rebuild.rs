@@ -81,18 +81,18 @@ impl Bucket {
 
     /// Live orders, the keys of all orders, and what each user has.
     pub async fn put(&mut self, page: &[Kept]) -> Result<(), String> {
-        let live = || page.iter().filter(|k| k.order.state.is_live());
-        let holds: Vec<Row> = live()
-            .map(|k| Row::hold(&k.order, self.caller.carried(&k.body)))
+        let (live, closed): (Vec<_>, Vec<_>) = page.iter().partition(|k| k.order.state.is_live());
+        let users = live.iter().map(|k| Row::user(&k.order.user, k.units_live));
+        let users: Vec<Row> = users.collect();
+        let live = live
+            .into_iter()
+            .map(|k| Row::live(&k.order, self.caller.carried(&k.body)))
             .collect();
-        let users: Vec<Row> = live()
-            .map(|k| Row::user(&k.order.user, k.units_live))
-            .collect();
-        let used: Vec<Row> = page.iter().map(|k| Row::used(&k.order)).collect();
+        let closed = closed.into_iter().map(|k| Row::closed(&k.order)).collect();
         for (kind, rows) in [
-            (RowKind::Hold, holds),
+            (RowKind::Live, live),
+            (RowKind::Closed, closed),
             (RowKind::User, users),
-            (RowKind::Used, used),
         ] {
             if !rows.is_empty() {
                 self.caller

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::host::{Args, Reply, Script};
 use super::standing::TailEntry;
-use crate::domain::ids::{OrderId, SkuId, UserId};
+use crate::domain::ids::{SkuId, UserId};
 use crate::domain::order::{Items, Order, Version};
 use crate::domain::time::UnixMs;
 
@@ -28,8 +28,6 @@ pub enum Verdict {
     OverLimit,
     NotEnough,
     UnknownSku,
-    /// The order id stands there with other content.
-    Clash,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,27 +39,23 @@ pub enum SettleMove {
     Withdraw,
 }
 
+/// One order that took a durable step.
 #[derive(Debug)]
 pub struct SettleRequest<'a> {
-    pub id: OrderId,
+    /// As it is now.
+    pub order: &'a Order,
+    /// The version that the step was made from.
     pub from: Version,
-    pub to: Version,
-    /// The mark of the order in its new version.
-    pub mark: u64,
     pub moved: SettleMove,
-    pub user: &'a UserId,
-    pub released: u32,
-    /// Whether the order is still live.
-    pub keep: bool,
+    /// As in [`HoldRequest`].
     pub blob: &'a [u8],
-    pub items: &'a Items,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     Done,
     OtherVersion,
-    Missing,
+    NotLive,
     Impossible,
 }
 
@@ -83,9 +77,9 @@ impl Side {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
-    Hold,
+    Live,
+    Closed,
     User,
-    Used,
     Stock,
     Move,
     Tail,
@@ -111,9 +105,10 @@ pub struct Counters {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditReply {
     pub digest: u64,
-    pub n_holds: u64,
+    pub n_live: u64,
     pub n_users: u64,
-    pub n_keys: u64,
+    /// Live or not.
+    pub n_orders: u64,
     pub n_moves: u64,
     pub skus: Vec<Counters>,
 }
@@ -168,7 +163,7 @@ impl BucketCaller {
         let replies = self
             .call(script, |args| {
                 let blobs: usize = requests.iter().map(|r| r.blob.len()).sum();
-                args.reserve(9 * requests.len() + 9, blobs + 256 * requests.len());
+                args.reserve(7 * requests.len() + 9, blobs + 256 * requests.len());
                 args.push_number(now.0);
                 flag(args, again);
                 args.push_number(u64::from(units_max));
@@ -177,14 +172,21 @@ impl BucketCaller {
                     let (o, id) = (r.order, r.order.id.text());
                     let (mut mark, mut version) = (itoa::Buffer::new(), itoa::Buffer::new());
                     let mark = mark.format(o.mark());
-                    let version = version.format(o.version.0);
-                    args.push(id.as_bytes());
                     args.push(o.user.as_bytes());
-                    args.push_parts(&[o.user.as_bytes(), b":", o.key.as_bytes()]);
-                    args.push_parts(&[&o.fingerprint.hex(), b":", id.as_bytes()]);
+                    args.push_parts(&slot(o));
                     args.push(mark);
-                    // As in `hold_value`.
-                    args.push_parts(&[version.as_bytes(), b":", mark.as_bytes(), b":", r.blob]);
+                    // As in `live_value`.
+                    args.push_parts(&[
+                        &o.fingerprint.hex(),
+                        b":",
+                        id.as_bytes(),
+                        b":",
+                        version.format(o.version.0).as_bytes(),
+                        b":",
+                        mark.as_bytes(),
+                        b":",
+                        r.blob,
+                    ]);
                     push_items(args, &o.items);
                 }
             })
@@ -202,7 +204,6 @@ impl BucketCaller {
                     5 => Verdict::OverLimit,
                     6 => Verdict::NotEnough,
                     7 => Verdict::UnknownSku,
-                    8 => Verdict::Clash,
                     _ => {
                         return Err(CallError::Malformed {
                             script,
@@ -223,10 +224,13 @@ impl BucketCaller {
             .call(script, |args| {
                 args.push_number(requests.len() as u64);
                 for r in requests {
-                    args.push(r.id.text().as_bytes());
+                    let (o, id) = (r.order, r.order.id.text());
+                    let is_live = o.state.is_live();
+                    args.push_parts(&slot(o));
+                    args.push_parts(&[&o.fingerprint.hex(), b":", id.as_bytes()]);
                     args.push_number(r.from.0);
-                    args.push_number(r.to.0);
-                    args.push_number(r.mark);
+                    args.push_number(o.version.0);
+                    args.push_number(o.mark());
                     args.push(match r.moved {
                         SettleMove::None => "none",
                         SettleMove::Pay => "pay",
@@ -234,11 +238,12 @@ impl BucketCaller {
                         SettleMove::Restock => "restock",
                         SettleMove::Withdraw => "withdraw",
                     });
-                    args.push(r.user.as_bytes());
-                    args.push_number(u64::from(r.released));
-                    flag(args, r.keep);
-                    args.push(r.blob);
-                    push_items(args, r.items);
+                    args.push(o.user.as_bytes());
+                    args.push_number(u64::from(if is_live { 0 } else { o.units() }));
+                    flag(args, is_live);
+                    // Where nothing is kept nothing need be sent.
+                    args.push(if is_live { r.blob } else { b"" });
+                    push_items(args, &o.items);
                 }
             })
             .await?;
@@ -249,7 +254,7 @@ impl BucketCaller {
                 Ok(match int(script, Some(reply))? {
                     0 => Settled::Done,
                     1 => Settled::OtherVersion,
-                    2 => Settled::Missing,
+                    2 => Settled::NotLive,
                     3 => Settled::Impossible,
                     _ => {
                         return Err(CallError::Malformed {
@@ -333,9 +338,9 @@ impl BucketCaller {
         self.call(Script::Rebuild, |args| {
             args.push("chunk");
             args.push(match kind {
-                RowKind::Hold => "hold",
+                RowKind::Live => "live",
+                RowKind::Closed => "closed",
                 RowKind::User => "user",
-                RowKind::Used => "used",
                 RowKind::Stock => "stock",
                 RowKind::Move => "move",
                 RowKind::Tail => "tail",
@@ -373,9 +378,9 @@ impl BucketCaller {
         let at = |i: usize| int(script, replies.get(i));
         Ok(AuditReply {
             digest: at(0)?,
-            n_holds: at(1)?,
+            n_live: at(1)?,
             n_users: at(2)?,
-            n_keys: at(3)?,
+            n_orders: at(3)?,
             n_moves: at(4)?,
             skus: (0..skus.len())
                 .map(|i| {
@@ -393,7 +398,7 @@ impl BucketCaller {
     }
 }
 
-/// A hold as it stands in the bucket.
+/// A live order as it stands in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     pub version: Version,
@@ -403,7 +408,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// The reverse of `hold_value`.
+    /// What follows the name: version, mark, the whole order.
     pub fn parse(value: &Bytes) -> Option<Self> {
         let mut ends = value.iter().enumerate().filter(|(_, b)| **b == b':');
         let (version, mark) = (ends.next()?.0, ends.next()?.0);
@@ -418,28 +423,37 @@ impl Hold {
     }
 }
 
-/// The value of a hold: version, mark and the whole order.
-pub fn hold_value(version: Version, mark: u64, blob: &[u8]) -> Vec<u8> {
-    let mut value = format!("{}:{mark}:", version.0).into_bytes();
+/// The field of an order: what no other order of the sale has.
+fn slot(order: &Order) -> [&[u8]; 3] {
+    [order.user.as_bytes(), b":", order.key.as_bytes()]
+}
+
+/// What an order is called for ever; all that stands there once it is closed.
+fn name(order: &Order) -> Vec<u8> {
+    let id = order.id.text();
+    [&order.fingerprint.hex()[..], b":", id.as_bytes()].concat()
+}
+
+/// The name, version, mark and the whole of a live order.
+fn live_value(order: &Order, blob: &[u8]) -> Vec<u8> {
+    let mut value = name(order);
+    value.extend_from_slice(format!(":{}:{}:", order.version.0, order.mark()).as_bytes());
     value.extend_from_slice(blob);
     value
 }
 
 impl Row {
-    pub fn hold(order: &Order, blob: &[u8]) -> Self {
+    pub fn live(order: &Order, blob: &[u8]) -> Self {
         Self {
-            field: order.id.text().as_bytes().to_vec(),
-            value: hold_value(order.version, order.mark(), blob),
+            field: slot(order).concat(),
+            value: live_value(order, blob),
         }
     }
 
-    pub fn used(order: &Order) -> Self {
-        let mut value = order.fingerprint.hex().to_vec();
-        value.push(b':');
-        value.extend_from_slice(order.id.text().as_bytes());
+    pub fn closed(order: &Order) -> Self {
         Self {
-            field: [order.user.as_bytes(), b":", order.key.as_bytes()].concat(),
-            value,
+            field: slot(order).concat(),
+            value: name(order),
         }
     }
 

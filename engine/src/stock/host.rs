@@ -31,8 +31,8 @@ impl BucketRef {
     }
 
     /// All keys share one hash tag, hence one Redis slot.
-    pub fn keys(&self) -> [String; 7] {
-        ["meta", "stock", "holds", "users", "keys", "moves", "tail"]
+    pub fn keys(&self) -> [String; 6] {
+        ["meta", "stock", "orders", "users", "moves", "tail"]
             .map(|name| format!("{{fg:{}:{}}}:{name}", self.sale, self.bucket.0))
     }
 

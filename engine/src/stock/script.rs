@@ -61,7 +61,7 @@ const CHECKS: [Check; 8] = [
     },
     Check {
         fail_point: "stock-no-key-check",
-        line: "elseif known and not (again and known == use) then -- CHECK:key",
+        line: "elseif known and not (own and again) then -- CHECK:key",
         instead: "elseif false then",
     },
     Check {
@@ -71,7 +71,7 @@ const CHECKS: [Check; 8] = [
     },
     Check {
         fail_point: "stock-no-version-check",
-        line: "elseif version ~= ARGV[p + 1] then -- CHECK:version",
+        line: "elseif version ~= ARGV[p + 2] then -- CHECK:version",
         instead: "elseif false then",
     },
 ];

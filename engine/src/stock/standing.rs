@@ -28,7 +28,7 @@ pub struct Holds {
     pub next: Option<u64>,
 }
 
-/// A key that an order of the bucket was bought with; it stays when the hold goes.
+/// A key that an order of the bucket was bought with; it stays when the order closes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedKey {
     pub user: UserId,
@@ -37,15 +37,34 @@ pub struct UsedKey {
     pub order: OrderId,
 }
 
-impl UsedKey {
-    /// From field and value: `user:key` and `fingerprint:order`.
-    pub fn parse(field: &str, value: &str) -> Option<Self> {
-        let ((user, key), (fingerprint, order)) = (field.split_once(':')?, value.split_once(':')?);
+/// A field of the bucket's orders: every order there was, and of the live ones the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderField {
+    pub used: UsedKey,
+    pub hold: Option<Hold>,
+}
+
+impl OrderField {
+    /// From `user:key` and `fingerprint:order`, of a live order with
+    /// `:version:mark:the whole order`.
+    pub fn parse(field: &str, value: &Bytes) -> Option<Self> {
+        let (user, key) = field.split_once(':')?;
+        let mut ends = value.iter().enumerate().filter(|(_, b)| **b == b':');
+        let fingerprint_end = ends.next()?.0;
+        let name_end = ends.next().map(|(at, _)| at);
+        let text = |from: usize, to: usize| std::str::from_utf8(&value[from..to]).ok();
+        let order = text(fingerprint_end + 1, name_end.unwrap_or(value.len()))?;
         Some(Self {
-            user: UserId::parse(user).ok()?,
-            key: IdemKey::parse(key).ok()?,
-            fingerprint: Fingerprint::parse_hex(fingerprint)?,
-            order: OrderId::parse(order)?,
+            used: UsedKey {
+                user: UserId::parse(user).ok()?,
+                key: IdemKey::parse(key).ok()?,
+                fingerprint: Fingerprint::parse_hex(text(0, fingerprint_end)?)?,
+                order: OrderId::parse(order)?,
+            },
+            hold: match name_end {
+                Some(end) => Some(Hold::parse(&value.slice(end + 1..))?),
+                None => None,
+            },
         })
     }
 }

@@ -70,7 +70,7 @@ const DRILLS: [(&str, Drill); 6] = [
         drop(server.text(&["SCRIPT", "FLUSH"]))
     }),
     ("one bucket is lost, the others are not", |server, _| {
-        let keys = ["meta", "stock", "holds", "users", "keys", "moves"];
+        let keys = ["meta", "stock", "orders", "users", "moves", "tail"];
         let keys = keys.map(|name| format!("{{fg:drills:1}}:{name}"));
         let mut words = vec!["UNLINK"];
         words.extend(keys.iter().map(String::as_str));

@@ -153,9 +153,9 @@ async fn a_script_that_fails_is_no_unknown_outcome() {
     let Some(server) = redis::start() else { return };
     let host = connect(&server.config()).await.expect("a host");
     open(&host, &bucket(0)).await;
-    let [_, _, holds, ..] = bucket(0).keys();
-    server.ask(&["DEL", &holds]).expect("gone");
-    server.text(&["SET", &holds, "no hash"]);
+    let [_, _, orders, ..] = bucket(0).keys();
+    server.ask(&["DEL", &orders]).expect("gone");
+    server.text(&["SET", &orders, "no hash"]);
     let failed = audit(&host, &bucket(0), 3).await;
     assert!(
         matches!(&failed, Err(HostError::Script(why)) if why.contains("WRONGTYPE")),

@@ -10,15 +10,15 @@ impl SimHost {
     pub fn tamper(&self, bucket: &BucketRef, args: &Args) {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
-        let [_, stock, _, users, used, ..] = bucket.keys();
-        let (user, slot) = (args[10], args[11]);
-        let n_items: usize = number(args[15]) as usize;
+        let [_, stock, orders, users, ..] = bucket.keys();
+        let (user, slot) = (args[9], args[10]);
+        let n_items: usize = number(args[13]) as usize;
         with_vm(|vm| {
             let mut keys = vm.keyspace();
             match world.draw(|rng| rng.u8(..3)) {
                 0 => {
                     for item in 0..n_items {
-                        let field = [b"a:", args[16 + 2 * item]].concat();
+                        let field = [b"a:", args[14 + 2 * item]].concat();
                         if let Some(free) =
                             keys.fields(stock.as_bytes()).and_then(|f| f.get(&field))
                         {
@@ -37,7 +37,7 @@ impl SimHost {
                     }
                 }
                 _ => {
-                    if keys.delete_fields(used.as_bytes(), [slot].into_iter()) > 0 {
+                    if keys.delete_fields(orders.as_bytes(), [slot].into_iter()) > 0 {
                         world.count("fault: the stock host forgot a key");
                         world.note(format_args!("a key forgotten"));
                     }
@@ -52,20 +52,21 @@ impl SimHost {
     pub fn put_version_off(&self, bucket: &BucketRef, args: &Args) {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
-        let [_, _, holds, ..] = bucket.keys();
-        let (id, from) = (args[6], args[7]);
+        let [_, _, orders, ..] = bucket.keys();
+        let (slot, from) = (args[6], args[8]);
         with_vm(|vm| {
             let mut keys = vm.keyspace();
-            let Some(hold) = keys.fields(holds.as_bytes()).and_then(|f| f.get(id)) else {
+            let Some(order) = keys.fields(orders.as_bytes()).and_then(|f| f.get(slot)) else {
                 return;
             };
-            let mut parts = hold.splitn(3, |b| *b == b':');
-            let (version, _mark, order) = (parts.next(), parts.next(), parts.next());
+            let parts: Vec<&[u8]> = order.splitn(5, |b| *b == b':').collect();
             // One that is done already must not be undone.
-            if version == Some(from) {
-                let older = [b"7:11:", order.expect("an order last")].concat();
-                keys.fields_mut(holds.as_bytes())
-                    .insert(id.into(), older.into());
+            if let [print, id, version, _mark, body] = parts[..]
+                && version == from
+            {
+                let older = [print, id, b"7:11", body].join(&b':');
+                keys.fields_mut(orders.as_bytes())
+                    .insert(slot.into(), older.into());
                 world.count("fault: the stock host has an order in another version");
                 world.note(format_args!("a hold in another version"));
             }
@@ -75,8 +76,8 @@ impl SimHost {
     /// The call runs; its first writes stand and its last ones do not.
     pub fn run_in_part(&self, bucket: &BucketRef, script: Script, args: &Args) {
         // In the order in which the scripts write.
-        let [meta, stock, holds, users, used, moves, _] = bucket.keys();
-        let order = [holds, used, users, stock, moves, meta];
+        let [meta, stock, orders, users, moves, _] = bucket.keys();
+        let order = [orders, users, stock, moves, meta];
         let before = with_vm(|vm| vm.keyspace().clone());
         // What it would have said does not matter: the caller hears of an error.
         let _ = execute(bucket, script, args);

@@ -233,7 +233,7 @@ impl Stage {
 
 /// Takes the keys of a bucket from the server, if it has them.
 fn lose(redis: &Redis, bucket: &str) -> Result<(), ServerError> {
-    let names = ["meta", "stock", "holds", "users", "keys", "moves"];
+    let names = ["meta", "stock", "orders", "users", "moves", "tail"];
     for name in names {
         match redis.ask(&["UNLINK", &format!("{bucket}:{name}")]) {
             Ok(_) => {}

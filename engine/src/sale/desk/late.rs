@@ -90,8 +90,7 @@ impl Desk {
                         | Verdict::NotEnough
                         | Verdict::UnknownSku
                         | Verdict::Replay
-                        | Verdict::KeyReused
-                        | Verdict::Clash,
+                        | Verdict::KeyReused,
                     ]
                     | []
                     | [_, _, ..],

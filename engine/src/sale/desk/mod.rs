@@ -455,7 +455,7 @@ impl Desk {
                     continue;
                 }
                 // The index knows every key of the ledger, and it let this one pass.
-                Verdict::Replay | Verdict::KeyReused | Verdict::Clash | Verdict::UnknownSku => {
+                Verdict::Replay | Verdict::KeyReused | Verdict::UnknownSku => {
                     disputed.push(buyer);
                     continue;
                 }

@@ -87,8 +87,8 @@ impl StockHost for EmbeddedHost {
     /// The maps are made on a thread that may block, not where other sales go on.
     fn make_room<'a>(&'a self, bucket: &'a BucketRef, orders: usize) -> HostFuture<'a, ()> {
         Box::pin(async move {
-            let [_, _, holds, users, used, ..] = bucket.keys();
-            let rooms = [holds, users, used].map(|key| {
+            let [_, _, of_orders, of_users, ..] = bucket.keys();
+            let rooms = [of_orders, of_users].map(|key| {
                 let room = tokio::task::spawn_blocking(move || Fields::roomy(orders + 1));
                 (key, room)
             });

@@ -76,7 +76,7 @@ impl Heard {
 /// One call as it goes over a line; every copy of it is the same.
 pub struct Call<'a> {
     pub sha: &'a str,
-    pub keys: &'a [String; 7],
+    pub keys: &'a [String; 6],
     pub args: &'a Arc<Args>,
 }
 

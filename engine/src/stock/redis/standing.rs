@@ -6,10 +6,8 @@ use fred::util::redis_keyslot;
 
 use super::RedisHost;
 use super::answer;
-use crate::domain::ids::OrderId;
-use crate::stock::codec::Hold;
 use crate::stock::host::{BucketRef, HostError, Reply};
-use crate::stock::standing::{Holds, Meta, Tail, TailEntry, UsedKey, UsedKeys};
+use crate::stock::standing::{Holds, Meta, OrderField, Tail, TailEntry, UsedKeys};
 
 /// Fields that one look at a bucket's holds goes over, or so.
 const PAGE: &str = "512";
@@ -80,20 +78,12 @@ impl RedisHost {
     }
 
     pub(super) async fn read_holds(&self, bucket: &BucketRef, at: u64) -> Result<Holds, HostError> {
-        let [_, _, holds, ..] = bucket.keys();
-        let (pairs, next) = self.pairs(bucket, holds, at).await?;
-        let hold = |(field, value): (Reply, Reply)| {
-            let id = OrderId::parse(text(&field)?)?;
-            let Reply::Bytes(value) = &value else {
-                return None;
-            };
-            Some((id, Hold::parse(value)?))
-        };
-        let holds = pairs
+        let (orders, next) = self.read_orders(bucket, at).await?;
+        let holds = orders
             .into_iter()
-            .map(|pair| hold(pair).ok_or_else(|| odd("a hold of another form")));
+            .filter_map(|order| Some((order.used.order, order.hold?)));
         Ok(Holds {
-            holds: holds.collect::<Result<_, _>>()?,
+            holds: holds.collect(),
             next,
         })
     }
@@ -103,16 +93,30 @@ impl RedisHost {
         bucket: &BucketRef,
         at: u64,
     ) -> Result<UsedKeys, HostError> {
-        let [_, _, _, _, keys, ..] = bucket.keys();
-        let (pairs, next) = self.pairs(bucket, keys, at).await?;
-        let key = |(field, value): (Reply, Reply)| UsedKey::parse(text(&field)?, text(&value)?);
-        let keys = pairs
-            .into_iter()
-            .map(|pair| key(pair).ok_or_else(|| odd("a used key of another form")));
+        let (orders, next) = self.read_orders(bucket, at).await?;
         Ok(UsedKeys {
-            keys: keys.collect::<Result<_, _>>()?,
+            keys: orders.into_iter().map(|order| order.used).collect(),
             next,
         })
+    }
+
+    async fn read_orders(
+        &self,
+        bucket: &BucketRef,
+        at: u64,
+    ) -> Result<(Vec<OrderField>, Option<u64>), HostError> {
+        let [_, _, orders, ..] = bucket.keys();
+        let (pairs, next) = self.pairs(bucket, orders, at).await?;
+        let order = |(field, value): (Reply, Reply)| {
+            let Reply::Bytes(value) = &value else {
+                return None;
+            };
+            OrderField::parse(text(&field)?, value)
+        };
+        let orders = pairs
+            .into_iter()
+            .map(|pair| order(pair).ok_or_else(|| odd("an order of another form")));
+        Ok((orders.collect::<Result<_, _>>()?, next))
     }
 
     pub(super) async fn read_tail(&self, bucket: &BucketRef, at: u64) -> Result<Tail, HostError> {

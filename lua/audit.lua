@@ -2,7 +2,7 @@
 --
 -- ARGV  6 n_skus, then n_skus × sku
 -- REPLY {0, n, digest, n_live, n_users, n_orders, n_moves, then per sku: o, a, h, s, w}
---       always o = a + h + s + w; digest is the sum of the marks of the holds modulo 2^40
+--       always o = a + h + s + w; digest is the sum of the marks of live orders modulo 2^40
 -- Changes nothing but n.
 local stop, meta = enter('0')
 if stop then

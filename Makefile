@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo demo-pay demo-cluster test chaos sim fuzz run bench lint ready ready-cluster
+.PHONY: help demo demo-pay demo-cluster test drill-pay chaos sim fuzz run bench lint ready ready-cluster
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ demo-cluster: ready-cluster ## The same on a Redis cluster and PostgreSQL, start
 test: ready ## Build and run every test of the workspace
 	@.ci/notice.sh
 	cargo test --release --locked --workspace $(TEST_FEATURES)
+
+drill-pay: ready-cluster ## demo-pay's evening with twenty kills, embedded and on Redis and PostgreSQL; SEED=7 is another
+	@.ci/build.sh --workspace --bins $(TEST_FEATURES)
+	SEED=$(SEED) cargo test --release --locked --workspace $(TEST_FEATURES) \
+		--test pay_load -- --ignored --nocapture --test-threads=1 the_whole_evening
 
 chaos: ready-cluster ## Sell for CHAOS_SECONDS=60 while servers fail, audit every answer; CHAOS_SEED=7 repeats a day
 	@.ci/build.sh --workspace --bins

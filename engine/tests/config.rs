@@ -338,6 +338,10 @@ fn limits_of_buyers_name_key_value_and_range() {
             "f.toml: limits.per_ip.brust (line 3): is not known; did you mean `burst`?",
         ),
         (
+            "[limits]\nlicenses_per_user = { rate = 1, burst = 0 }",
+            "f.toml: limits.licenses_per_user.burst (line 2): 0 is out of range; allowed are 1 to 1000000",
+        ),
+        (
             "[limits]\nper_device = { rate = 1 }",
             "missing field `burst`",
         ),

@@ -105,20 +105,29 @@ skus = [{{ id = "film", name = "Film", priceCent = 100, currency = "EUR", units 
 
 const FILM: &str = r#"{"saleId":"films","items":[{"skuId":"film","quantity":1}]}"#;
 
+/// The order of somebody who bought the film.
+fn won(engine: &Engine, user: &str) -> String {
+    let won = engine.buy(user, "k", FILM);
+    assert_eq!(won.status, 201, "{won:?}");
+    won.json["orderId"].as_str().expect("an id").to_owned()
+}
+
 impl Shop {
     /// Paid for, and these devices have licences.
     fn open(grant: &str, devices: &[&str]) -> Self {
+        Self::open_with(&films(grant), devices)
+    }
+
+    fn open_with(config: &str, devices: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = Engine::start(&folder, &films(grant));
-        let won = engine.buy("ana", "k", FILM);
-        assert_eq!(won.status, 201, "{won:?}");
-        let order = won.json["orderId"].as_str().expect("an id").to_owned();
+        let engine = Engine::start(&folder, config);
+        let order = won(&engine, "ana");
         let shop = Self {
             engine,
             folder,
             order,
         };
-        shop.pay();
+        shop.pay(&shop.order);
         for device in devices {
             assert_eq!(shop.license("ana", "w1", device).status, 200);
         }
@@ -126,9 +135,9 @@ impl Shop {
     }
 
     /// As a payment provider tells it.
-    fn pay(&self) {
+    fn pay(&self, order: &str) {
         let body = json!({
-            "channel": "card", "orderId": self.order, "channelTxnNo": "t1", "status": "SUCCESS",
+            "channel": "card", "orderId": order, "channelTxnNo": order, "status": "SUCCESS",
             "amountCent": 100, "currency": "EUR", "paidAt": "2026-01-01T00:00:00Z",
         });
         let body = body.to_string();
@@ -566,6 +575,61 @@ fn a_licence_is_for_who_paid_and_for_a_device_that_has_a_name() {
         assert_eq!(answer.code(), (400, "MALFORMED_BODY"), "{answer:?}");
     }
     assert_eq!(shop.devices(), [""; 0]);
+}
+
+/// Each new device may kick one, and is a record: so they come at a rate.
+#[test]
+fn a_user_who_asks_for_licences_without_end_hears_when_to_come_back() {
+    let kick = films(&GRANT.replace("refuse", "kick_oldest"));
+    // They come back in an hour, so no clock decides.
+    let rate = "[limits]\nlicenses_per_user = { rate = 1, seconds = 3600, burst = 20 }";
+    let shop = Shop::open_with(&format!("{kick}{rate}"), &[]);
+    let bobs = won(&shop.engine, "bob");
+    shop.pay(&bobs);
+    let left = |answer: &Answer| answer.header("ratelimit").map(ToOwned::to_owned);
+    for n in 0..20 {
+        let answer = shop.license("ana", "w1", &format!("d{n}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let policy = answer.header("ratelimit-policy");
+        assert_eq!(policy, Some(r#""licenses";q=20;w=72000"#));
+        let said = left(&answer).expect("what is left");
+        let is = format!(r#""licenses";r={};t="#, 19 - n);
+        assert!(said.starts_with(&is), "{said}");
+    }
+    let five = ["d15", "d16", "d17", "d18", "d19"];
+    assert_eq!(shop.devices(), five);
+    for device in ["d20", "d0"] {
+        let limited = shop.license("ana", "w1", device);
+        assert_eq!(limited.code(), (429, "RATE_LIMITED"), "{limited:?}");
+        let said = left(&limited).expect("what is left");
+        let wait = said.strip_prefix(r#""licenses";r=0;t="#).expect("nothing");
+        assert_eq!(limited.header("retry-after"), Some(wait));
+    }
+    assert_eq!(shop.devices(), five, "nobody was kicked");
+    // What changes nothing costs nothing, and passes.
+    let again = shop.license("ana", "w1", "d17");
+    assert_eq!((again.status, left(&again)), (200, None), "{again:?}");
+    let foreign = shop.license("ana", "w2", "d17");
+    assert_eq!((foreign.status, left(&foreign)), (403, None));
+    // Others have a limit of their own, and so have purchases.
+    assert_eq!(shop.license("bob", "w1", "d1").status, 200);
+    assert_eq!(shop.engine.buy("ana", "k2", FILM).status, 201);
+    let metrics = call(&shop.engine.admin, "GET", "/metrics", &[], "").body;
+    for counted in [
+        "floodgate_licenses_total{result=\"limited\"} 2",
+        "floodgate_shed_total{reason=\"license_limit\"} 2",
+    ] {
+        assert!(metrics.contains(counted), "{counted} is missing");
+    }
+}
+
+#[test]
+fn twenty_licences_at_once_and_one_a_second_where_nobody_says_otherwise() {
+    let shop = Shop::open(GRANT, &[]);
+    let first = shop.license("ana", "w1", "d1");
+    let said = ["ratelimit-policy", "ratelimit"].map(|name| first.header(name));
+    let is = [r#""licenses";q=20;w=20"#, r#""licenses";r=19;t=1"#];
+    assert_eq!(said, is.map(Some), "{first:?}");
 }
 
 /// Twenty devices at once: as many as allowed get a licence, whoever comes first.

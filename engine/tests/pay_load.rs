@@ -2,28 +2,58 @@
 //! callbacks that repeat themselves, and an operator who refunds. In the end every payment
 //! was applied or went back, and what is granted follows its order.
 //!
-//! As in `restart.rs` each kill comes some records, drawn from a seed, after the start
-//! before it. Buyers, provider and operator are the load harness, and so is the judge.
+//! The kills come at records that are drawn from a seed, all over the evening, and none
+//! sooner than a record after the start before it. Buyers, provider and operator are the
+//! load harness, and so is the judge.
+//!
+//! There are two evenings: a short one, and `loadtest/scenarios/pay.toml` itself, on which
+//! `make demo-pay` kills nobody. The whole one is not part of `make test`, because it takes
+//! a minute for each pair of host and store: `make drill-pay`. `SEED=7` draws other kills,
+//! other buyers and other payments.
 
 mod common;
 #[path = "common/postgres.rs"]
 mod postgres;
 mod stampede;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Engine, open_sale, redis};
 use postgres::Server;
 use stampede::{Pace, Stampede};
 
 const KILLS: usize = 20;
-/// The next kill comes after 1 to this many records: twenty of them are spread over the
-/// records that 1,600 orders and their payments make.
-const RECORDS_BETWEEN_KILLS_MAX: u64 = 200;
-/// A run in which little money moved proves little.
-const PAYMENTS_MIN: u64 = 600;
 
-const SCENARIO: &str = r#"
+/// What happens, and when the engine is killed meanwhile.
+struct Evening {
+    scenario: &'static str,
+    /// Where the environment names none.
+    seed: u64,
+    /// By this record the last kill has come: a little fewer than the orders, their
+    /// payments and what becomes of both make.
+    records: u64,
+    /// A run in which little money moved proves little.
+    payments_min: u64,
+}
+
+const SHORT: Evening = Evening {
+    scenario: SHORT_SCENARIO,
+    seed: 7_731,
+    // Of some 9,200.
+    records: 8_500,
+    payments_min: 600,
+};
+
+const WHOLE: Evening = Evening {
+    scenario: include_str!("../../loadtest/scenarios/pay.toml"),
+    // The file's own.
+    seed: 21,
+    // Of some 34,300.
+    records: 32_000,
+    payments_min: 3_000,
+};
+
+const SHORT_SCENARIO: &str = r#"
 attempts = 2400
 users = 2400
 connections = 32
@@ -116,13 +146,9 @@ fn start(folder: &tempfile::TempDir, places: &str, http: &str, admin: &str) -> E
     );
 }
 
-#[test]
-fn no_payment_stays_stuck_over_twenty_kills() {
-    twenty_kills("");
-}
-
-#[test]
-fn no_payment_stays_stuck_over_twenty_kills_on_redis_and_postgres() {
+/// `then` hears where a Redis and a PostgreSQL of our own are, as configuration. Where
+/// they are not installed nothing happens.
+fn on_redis_and_postgres(then: impl FnOnce(&str)) {
     let Some(stock) = redis::start() else {
         return;
     };
@@ -131,59 +157,94 @@ fn no_payment_stays_stuck_over_twenty_kills_on_redis_and_postgres() {
     }
     let store = Server::shared();
     let database = store.database();
-    twenty_kills(&format!("{}{}", stock.toml(), store.store(&database)));
+    then(&format!("{}{}", stock.toml(), store.store(&database)));
 }
 
-fn twenty_kills(places: &str) {
-    let seed: u64 =
-        std::env::var("SEED").map_or(7_731, |text| text.parse().expect("SEED is a number"));
-    println!("SEED={seed}");
-    let mut dice = Dice(seed);
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = folder.path().join("engine.log");
-    let pace = Pace {
-        sale: "pay",
-        log: &log,
-    };
+#[test]
+fn no_payment_stays_stuck_over_twenty_kills() {
+    SHORT.with_twenty_kills("");
+}
 
-    // The first start finds free ports, every later one takes the same.
-    let mut engine = start(&folder, places, "127.0.0.1:0", "127.0.0.1:0");
-    let (http, admin) = (engine.public.clone(), engine.admin.clone());
-    let mut buyers = Stampede::start(
-        &engine,
-        folder.path(),
-        SCENARIO,
-        &["--seed", &seed.to_string()],
-    );
-    for _ in 0..KILLS {
-        let records = dice.up_to(RECORDS_BETWEEN_KILLS_MAX);
-        pace.wait(&engine, &mut buyers, records);
-        engine.kill();
-        engine = start(&folder, places, &http, &admin);
-    }
+#[test]
+fn no_payment_stays_stuck_over_twenty_kills_on_redis_and_postgres() {
+    on_redis_and_postgres(|places| SHORT.with_twenty_kills(places));
+}
 
-    let verdict = buyers.verdict();
-    println!("{}", verdict.text);
-    assert_eq!(verdict.line, "audit: pass", "SEED={seed}");
-    let money = &verdict.report["audit"]["money"];
-    let count = |name: &str| money[name].as_u64().unwrap_or(0);
-    assert!(count("payments") >= PAYMENTS_MIN, "SEED={seed}: {money}");
-    for name in [
-        "applied",
-        "refunded",
-        "review",
-        "twiceRefunded",
-        "ordersPaid",
-        "ordersDelivered",
-        "ordersRefunded",
-        "ordersClosed",
-        "entitlementsActive",
-        "entitlementsRevoked",
-    ] {
-        assert!(count(name) > 0, "SEED={seed}: no {name}: {money}");
+#[test]
+#[ignore = "takes a minute; make drill-pay"]
+fn the_whole_evening_with_twenty_kills() {
+    WHOLE.with_twenty_kills("");
+}
+
+#[test]
+#[ignore = "takes a minute; make drill-pay"]
+fn the_whole_evening_with_twenty_kills_on_redis_and_postgres() {
+    on_redis_and_postgres(|places| WHOLE.with_twenty_kills(places));
+}
+
+impl Evening {
+    fn with_twenty_kills(&self, places: &str) {
+        let seed = std::env::var("SEED").ok().filter(|text| !text.is_empty());
+        let seed: u64 = seed.map_or(self.seed, |text| text.parse().expect("SEED is a number"));
+        println!("SEED={seed}");
+        let mut dice = Dice(seed);
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("engine.log");
+        let pace = Pace {
+            sale: "pay",
+            log: &log,
+        };
+
+        // The first start finds free ports, every later one takes the same.
+        let mut engine = start(&folder, places, "127.0.0.1:0", "127.0.0.1:0");
+        let (http, admin) = (engine.public.clone(), engine.admin.clone());
+        let mut buyers = Stampede::start(
+            &engine,
+            folder.path(),
+            self.scenario,
+            &["--seed", &seed.to_string()],
+        );
+        let doors_open = Instant::now();
+        let mut kills = [0; KILLS].map(|_| dice.up_to(self.records));
+        kills.sort_unstable();
+        for at in kills {
+            let more = at.saturating_sub(pace.records(&engine)).max(1);
+            pace.wait(&engine, &mut buyers, more);
+            let seconds = doors_open.elapsed().as_secs_f64();
+            println!("killed after {seconds:.1} s, at record {at}");
+            engine.kill();
+            engine = start(&folder, places, &http, &admin);
+        }
+
+        let verdict = buyers.verdict();
+        println!("{}", verdict.text);
+        let seconds = doors_open.elapsed().as_secs_f64();
+        let records = pace.records(&engine);
+        println!("{KILLS} kills, {seconds:.1} s, {records} records");
+        assert_eq!(verdict.line, "audit: pass", "SEED={seed}");
+        let money = &verdict.report["audit"]["money"];
+        let count = |name: &str| money[name].as_u64().unwrap_or(0);
+        assert!(
+            count("payments") >= self.payments_min,
+            "SEED={seed}: {money}"
+        );
+        for name in [
+            "applied",
+            "refunded",
+            "review",
+            "twiceRefunded",
+            "ordersPaid",
+            "ordersDelivered",
+            "ordersRefunded",
+            "ordersClosed",
+            "entitlementsActive",
+            "entitlementsRevoked",
+        ] {
+            assert!(count(name) > 0, "SEED={seed}: no {name}: {money}");
+        }
+        assert!(count("lateApplied") + count("lateRefunded") > 0, "{money}");
+        assert_eq!(count("ordersUnpaid"), 0, "SEED={seed}");
+        assert_eq!(engine.differences(), 0, "SEED={seed}");
+        assert!(engine.stop(), "SEED={seed}: SIGTERM ends it well");
     }
-    assert!(count("lateApplied") + count("lateRefunded") > 0, "{money}");
-    assert_eq!(count("ordersUnpaid"), 0, "SEED={seed}");
-    assert_eq!(engine.differences(), 0, "SEED={seed}");
-    assert!(engine.stop(), "SEED={seed}: SIGTERM ends it well");
 }

@@ -57,13 +57,14 @@ pub enum Shed {
 
 impl Shed {
     /// Every label in metrics.
-    pub const REASONS: [&'static str; 8] = [
+    pub const REASONS: [&'static str; 9] = [
         "throttled",
         "queue_full",
         "busy",
         "user_limit",
         "device_limit",
         "ip_limit",
+        "license_limit",
         "denied",
         "stopping",
     ];
@@ -78,6 +79,7 @@ impl Shed {
                 Limit::User => "user_limit",
                 Limit::Device => "device_limit",
                 Limit::Ip => "ip_limit",
+                Limit::Licenses => "license_limit",
             },
             Self::Denied => "denied",
             Self::Stopping => "stopping",

@@ -1,5 +1,5 @@
 //! How often one user, one device, one address may ask; who is turned away by name,
-//! and who passes by name.
+//! and who passes by name. Purchases are limited, and wishes for licences, each alone.
 //!
 //! The narrowest limit is asked first: a user who asks too often uses up nothing of
 //! what the neighbours behind the same address have. The arithmetic is governor's
@@ -30,10 +30,13 @@ pub enum Limit {
     User,
     Device,
     Ip,
+    /// Not purchases: wishes of one user that a device may have a licence.
+    Licenses,
 }
 
 impl Limit {
-    pub const ALL: [Self; 3] = [Self::User, Self::Device, Self::Ip];
+    pub const ALL: [Self; 4] = [Self::User, Self::Device, Self::Ip, Self::Licenses];
+    const OF_PURCHASES: [Self; 3] = [Self::User, Self::Device, Self::Ip];
 
     /// The label in metrics, and the name of the policy in headers.
     pub fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Limit {
             Self::User => "user",
             Self::Device => "device",
             Self::Ip => "ip",
+            Self::Licenses => "licenses",
         }
     }
 }
@@ -63,7 +67,7 @@ pub struct Left {
 
 /// How the asker stands with each limit that was asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing([Option<Left>; 3]);
+pub struct Standing([Option<Left>; Limit::ALL.len()]);
 
 impl Standing {
     pub fn left(&self, limit: Limit) -> Option<Left> {
@@ -121,7 +125,7 @@ impl Limiter {
 #[derive(Debug)]
 pub struct Limits {
     clock: HandedIn,
-    limiters: [Option<Limiter>; 3],
+    limiters: [Option<Limiter>; Limit::ALL.len()],
     deny: Names,
     allow: Names,
     /// Nobody outside can make two keys meet.
@@ -157,16 +161,31 @@ impl Limits {
         asker: &Asker<'_>,
         now: Duration,
     ) -> (Standing, Result<Cleared<T>, Shed>) {
-        let mut standing = Standing::default();
         if self.deny.has(asker.user, asker.ip) {
-            return (standing, Err(Shed::Denied));
+            return (Standing::default(), Err(Shed::Denied));
         }
+        let (standing, asked) = self.ask(&Limit::OF_PURCHASES, asker, now);
+        (standing, asked.map(|()| Cleared(call)))
+    }
+
+    /// As [`Self::clear`], of a licence. Who may not buy may use what was bought before.
+    pub fn license(&self, asker: &Asker<'_>, now: Duration) -> (Standing, Result<(), Shed>) {
+        self.ask(&[Limit::Licenses], asker, now)
+    }
+
+    fn ask(
+        &self,
+        limits: &[Limit],
+        asker: &Asker<'_>,
+        now: Duration,
+    ) -> (Standing, Result<(), Shed>) {
+        let mut standing = Standing::default();
         if self.allow.has(asker.user, asker.ip) {
-            return (standing, Ok(Cleared(call)));
+            return (standing, Ok(()));
         }
         let now = Nanos::from(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
         self.clock.0.store(now.as_u64(), Ordering::Relaxed);
-        for limit in Limit::ALL {
+        for &limit in limits {
             let Some(limiter) = &self.limiters[limit as usize] else {
                 continue;
             };
@@ -182,13 +201,13 @@ impl Limits {
                 return (standing, Err(Shed::Limited { limit, retry_after }));
             }
         }
-        (standing, Ok(Cleared(call)))
+        (standing, Ok(()))
     }
 
     fn key(&self, limit: Limit, asker: &Asker<'_>) -> Option<u128> {
         let hash = |bytes: &[u8]| xxh3_128_with_seed(bytes, self.seed);
         match limit {
-            Limit::User => Some(hash(asker.user.as_bytes())),
+            Limit::User | Limit::Licenses => Some(hash(asker.user.as_bytes())),
             Limit::Device => asker.device.map(|device| hash(device.as_bytes())),
             Limit::Ip => Some(hash(&ClientNet::of(asker.ip).to_bytes())),
         }
@@ -201,6 +220,7 @@ impl BuyerRules {
             Limit::User => self.per_user,
             Limit::Device => self.per_device,
             Limit::Ip => self.per_ip,
+            Limit::Licenses => self.licenses_per_user,
         }
     }
 }
@@ -356,6 +376,46 @@ mod tests {
             "nothing was spent"
         );
         assert!(ask(&limits, "ana - 192.0.2.1", 0).1.is_some());
+    }
+
+    #[test]
+    fn licences_are_a_limit_of_their_own() {
+        let names = |name: &str| Names {
+            users: [user(name)].into(),
+            ips: [].into_iter().collect(),
+        };
+        let limits = limits(BuyerRules {
+            per_user: rate(1_000, 1),
+            licenses_per_user: rate(1_000, 2),
+            deny: names("mallory"),
+            allow: names("office"),
+            ..BuyerRules::default()
+        });
+        let license = |name: &str, ms| {
+            let asker = Asker {
+                user: &user(name),
+                device: None,
+                ip: [192, 0, 2, 1].into(),
+            };
+            let (standing, cleared) = limits.license(&asker, Duration::from_millis(ms));
+            assert_eq!(standing.left(Limit::User), None, "it is no purchase");
+            let left = standing.left(Limit::Licenses).map(|left| left.requests);
+            (left, cleared.err())
+        };
+        assert_eq!(license("ana", 0), (Some(1), None));
+        assert_eq!(license("ana", 0), (Some(0), None));
+        let no = (Some(0), limited(Limit::Licenses, 600));
+        assert_eq!(license("ana", 400), no);
+        assert_eq!(license("bob", 400), (Some(1), None));
+        assert_eq!(license("ana", 1_000), (Some(0), None));
+        // Licences and purchases spend nothing of each other.
+        let (standing, shed) = ask(&limits, "ana - 192.0.2.1", 1_000);
+        assert_eq!((standing.left(Limit::Licenses), shed), (None, None));
+        // Who may not buy may play, and for whom no rate counts none counts here.
+        assert_eq!(license("mallory", 1_000), (Some(1), None));
+        for _ in 0..9 {
+            assert_eq!(license("office", 1_000), (None, None));
+        }
     }
 
     proptest! {

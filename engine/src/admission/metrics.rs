@@ -14,7 +14,7 @@ impl AdmissionMetrics {
         let overflows = IntCounterVec::new(
             Opts::new(
                 "floodgate_limit_overflows_total",
-                "Purchases that a limit let pass because its table was full",
+                "Requests that a limit let pass because its table was full",
             ),
             &["limit"],
         )?;

@@ -65,7 +65,9 @@ pub struct BuyerRules {
     pub per_user: Option<Rate>,
     pub per_device: Option<Rate>,
     pub per_ip: Option<Rate>,
-    /// Users, devices and addresses remembered at once, each.
+    /// Licences that may be asked for: with `kick_oldest` each can be a new record.
+    pub licenses_per_user: Option<Rate>,
+    /// Users, devices and addresses remembered at once, for each limit.
     pub keys_max: usize,
     /// These buy nothing, whatever else they are.
     pub deny: Names,
@@ -89,6 +91,7 @@ pub fn check(raw: &RawLimits) -> Result<BuyerRules, (String, String)> {
         per_user: raw.per_user.map(Rate::of),
         per_device: raw.per_device.map(Rate::of),
         per_ip: raw.per_ip.map(Rate::of),
+        licenses_per_user: Some(Rate::of(raw.licenses_per_user)),
         keys_max: raw.keys_max as usize,
         deny: names("deny", &raw.deny_users, &raw.deny_ips)?,
         allow: names("allow", &raw.allow_users, &raw.allow_ips)?,

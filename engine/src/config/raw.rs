@@ -145,6 +145,7 @@ pub struct RawLimits {
     pub per_user: Option<RawRate>,
     pub per_device: Option<RawRate>,
     pub per_ip: Option<RawRate>,
+    pub licenses_per_user: RawRate,
     pub keys_max: u32,
     pub deny_users: Vec<String>,
     pub deny_ips: Vec<String>,
@@ -161,6 +162,12 @@ impl Default for RawLimits {
             per_user: None,
             per_device: None,
             per_ip: None,
+            // People add a device now and then, a page that goes wrong adds one a click.
+            licenses_per_user: RawRate {
+                rate: 1,
+                seconds: 1,
+                burst: 20,
+            },
             keys_max: 262_144,
             deny_users: Vec::new(),
             deny_ips: Vec::new(),

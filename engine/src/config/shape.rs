@@ -89,6 +89,7 @@ const FILE: &[Key] = &[
             ("per_user", Table(RATE)),
             ("per_device", Table(RATE)),
             ("per_ip", Table(RATE)),
+            ("licenses_per_user", Table(RATE)),
             ("keys_max", Number(1_024..=16_777_216)),
             ("deny_users", Texts),
             ("deny_ips", Texts),
@@ -375,7 +376,7 @@ mod tests {
         toml::from_str::<RawConfig>(&whole).expect("every key has its place and its type");
         let mut all = Vec::new();
         tables(String::new(), FILE, &mut all);
-        assert_eq!(all.len(), 19);
+        assert_eq!(all.len(), 20);
         for (path, mut keys) in all {
             let text = pairs("", FILE, &path).join("\n");
             let error = toml::from_str::<RawConfig>(&text).expect_err("an unknown key");

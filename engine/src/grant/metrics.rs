@@ -35,6 +35,7 @@ results! {
     Kicked "kicked",
     Full "full",
     Denied "denied",
+    Limited "limited",
     Unknown "unknown",
 }
 

@@ -7,9 +7,11 @@ use hyper::header::CACHE_CONTROL;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Unread};
+use super::orders::turned_away;
 use super::respond::{Code, Problem, Reply};
 use super::routes::Public;
-use super::{auth, json};
+use super::{auth, client, json};
+use crate::admission::{Asker, Standing};
 use crate::domain::entitlement::{Entitlement, Licensed};
 use crate::domain::ids::{DeviceId, IdError, UserId, WorkId};
 use crate::domain::time::UnixMs;
@@ -123,37 +125,49 @@ pub(super) async fn license(public: &Public, call: &Call, body: Unread) -> Resul
     let asked: LicenseIn<'_> = json::read(&body)?;
     let work = id("workId", WorkId::parse(&asked.work_id))?;
     let device = id("deviceId", DeviceId::parse(&asked.device_id))?;
-    let (result, answer) = licensed(public, &user, work, device).await?;
+    let asker = Asker {
+        user: &user,
+        device: Some(&device),
+        ip: client::address(call.peer, call.headers(), &public.config.trusted_proxies),
+    };
+    let mut standing = Standing::default();
+    let (result, answer) = licensed(public, &asker, work, &device, &mut standing).await?;
     public.grants.metrics().licensed(result);
-    answer
+    public.policies.told(&standing, answer)
 }
 
-/// Only a licence that is new is asked of the desk, which has the last word on it.
+/// Only a licence that is new is asked of the desk, which has the last word on it, and
+/// only that has a limit: every other answer is cheap, and writes nothing.
 async fn licensed(
     public: &Public,
-    user: &UserId,
+    asker: &Asker<'_>,
     work: WorkId,
-    device: DeviceId,
+    device: &DeviceId,
+    standing: &mut Standing,
 ) -> Result<(LicenseResult, Result<Reply, Problem>), Problem> {
     let no = |why| (LicenseResult::Denied, Err(denied(why)));
-    let held = public.grants.held_by(user).map_err(|e| broken(&e))?;
+    let held = public.grants.held_by(asker.user).map_err(|e| broken(&e))?;
     let now = public.grants.clock().now();
     let own = held.iter().map(|h| &h.entitlement);
-    let entitlement = match licensable(own, &work, &device, now) {
+    let entitlement = match licensable(own, &work, device, now) {
         Ok(entitlement) => entitlement,
         Err(why) => return Ok(no(why)),
     };
     let has =
-        |stands: &Entitlement, kicked: Option<&DeviceId>| Ok(has_licence(stands, &device, kicked));
-    if entitlement.has(&device) {
+        |stands: &Entitlement, kicked: Option<&DeviceId>| Ok(has_licence(stands, device, kicked));
+    if entitlement.has(device) {
         return Ok((LicenseResult::Already, has(entitlement, None)));
     }
     let (order, id) = (entitlement.order, entitlement.id.clone());
-    let said = public.selling.license(order, id, device.clone()).await;
+    let said = public
+        .selling
+        .license(order, id, device.clone(), asker, standing)
+        .await;
     let (licensed, stands) = match said {
-        Licensing::Said(licensed, stands) => (*licensed, stands),
-        Licensing::Missing => return Ok(no(Denied::NoEntitlement)),
-        Licensing::Unknown => {
+        Err(shed) => return Ok((LicenseResult::Limited, Err(turned_away(shed)))),
+        Ok(Licensing::Said(licensed, stands)) => (*licensed, stands),
+        Ok(Licensing::Missing) => return Ok(no(Denied::NoEntitlement)),
+        Ok(Licensing::Unknown) => {
             let detail = "the device may have its licence by now; ask again";
             let problem = Problem::new(Code::OutcomeUnknown, detail);
             return Ok((LicenseResult::Unknown, Err(problem)));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CACHE_CONTROL, HeaderName, LOCATION};
 use serde::Serialize;
 
 use super::call::{Call, Unread};
@@ -125,29 +125,10 @@ pub(super) async fn create(public: &Public, call: &Call, body: Unread) -> Result
             Err(not_ready())
         }
     };
-    match public.policies.headers(&standing) {
-        None => answer,
-        Some(headers) => with_headers(answer, headers),
-    }
+    public.policies.told(&standing, answer)
 }
 
-fn with_headers(
-    answer: Result<Reply, Problem>,
-    headers: [(HeaderName, HeaderValue); 2],
-) -> Result<Reply, Problem> {
-    match answer {
-        Ok(mut reply) => {
-            reply.response.headers_mut().extend(headers);
-            Ok(reply)
-        }
-        Err(mut problem) => {
-            problem.headers.extend(headers);
-            Err(problem)
-        }
-    }
-}
-
-fn turned_away(shed: Shed) -> Problem {
+pub(super) fn turned_away(shed: Shed) -> Problem {
     let later = |retry_after| {
         Problem::new(Code::Throttled, "nothing was set aside; ask again later")
             .retry_after(retry_after)
@@ -157,12 +138,14 @@ fn turned_away(shed: Shed) -> Problem {
         | Shed::QueueFull { retry_after }
         | Shed::Busy { retry_after } => later(retry_after),
         Shed::Limited { limit, retry_after } => {
-            let who = match limit {
-                Limit::User => "this buyer asks",
-                Limit::Device => "this device asks",
-                Limit::Ip => "buyers at this address ask",
+            const NOTHING: &str = "nothing was set aside";
+            let (who, what) = match limit {
+                Limit::User => ("this buyer asks", NOTHING),
+                Limit::Device => ("this device asks", NOTHING),
+                Limit::Ip => ("buyers at this address ask", NOTHING),
+                Limit::Licenses => ("this buyer asks for licences", "no device got or lost one"),
             };
-            let detail = format!("{who} too often; nothing was set aside, ask again later");
+            let detail = format!("{who} too often; {what}, ask again later");
             Problem::new(Code::RateLimited, detail).retry_after(retry_after)
         }
         Shed::Denied => Problem::new(Code::Forbidden, "this buyer or address may not buy here"),

@@ -5,18 +5,19 @@ use std::fmt::Write as _;
 
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::respond::{Problem, Reply};
 use crate::admission::{Limit, Standing};
 use crate::config::BuyerRules;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 
-pub type RateHeaders = Option<[(HeaderName, HeaderValue); 2]>;
+type RateHeaders = Option<[(HeaderName, HeaderValue); 2]>;
 
 /// Policies do not change while the engine runs, so their text is made once for each
 /// set of limits that can be asked together.
 #[derive(Debug)]
-pub struct Policies([Option<HeaderValue>; 8]);
+pub struct Policies([Option<HeaderValue>; 1 << Limit::ALL.len()]);
 
 fn bit(limit: Limit) -> usize {
     1 << limit as usize
@@ -39,8 +40,28 @@ impl Policies {
         }))
     }
 
-    /// Nothing where no limit was asked.
-    pub fn headers(&self, standing: &Standing) -> RateHeaders {
+    /// The answer as it is where no limit was asked.
+    pub(super) fn told(
+        &self,
+        standing: &Standing,
+        answer: Result<Reply, Problem>,
+    ) -> Result<Reply, Problem> {
+        let Some(headers) = self.headers(standing) else {
+            return answer;
+        };
+        match answer {
+            Ok(mut reply) => {
+                reply.response.headers_mut().extend(headers);
+                Ok(reply)
+            }
+            Err(mut problem) => {
+                problem.headers.extend(headers);
+                Err(problem)
+            }
+        }
+    }
+
+    fn headers(&self, standing: &Standing) -> RateHeaders {
         let (mut asked, mut text) = (0, String::new());
         for limit in Limit::ALL {
             let Some(left) = standing.left(limit) else {

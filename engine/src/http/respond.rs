@@ -81,7 +81,7 @@ pub struct Problem {
     pub code: Code,
     pub detail: Cow<'static, str>,
     pub retry_after: Option<Duration>,
-    /// Allow of a 405, WWW-Authenticate of a 401, RateLimit of a purchase.
+    /// Allow of a 405, WWW-Authenticate of a 401, RateLimit of what has a limit.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 

@@ -87,7 +87,7 @@ impl SaleMetrics {
         let shed = IntCounterVec::new(
             Opts::new(
                 "floodgate_shed_total",
-                "Purchases turned away before stock was touched",
+                "Purchases and wishes for licences turned away before a desk was asked",
             ),
             &["reason"],
         )?;

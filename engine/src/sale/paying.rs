@@ -11,6 +11,7 @@ use super::answer::{Captured, Licensing};
 use super::desk::{Act, Asked};
 use super::facts::{self, FactError};
 use super::selling::{Selling, Wished};
+use crate::admission::{Asker, Shed, Standing};
 use crate::domain::entitlement::{self, Entitlement};
 use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId, SaleId};
 use crate::domain::order::Order;
@@ -81,23 +82,27 @@ impl Selling {
         }
     }
 
-    /// A device wants a licence under an entitlement of this order.
+    /// A device wants a licence under an entitlement of this order. `standing` tells
+    /// afterwards how the asker stands with the limit.
     pub async fn license(
         &self,
         order: OrderId,
         entitlement: EntitlementId,
         device: DeviceId,
-    ) -> Licensing {
+        asker: &Asker<'_>,
+        standing: &mut Standing,
+    ) -> Result<Licensing, Shed> {
+        self.clear_license(asker, standing)?;
         let act = |reply| Act::License {
             entitlement,
             device,
             reply,
         };
-        match self.wish(order, act).await {
+        Ok(match self.wish(order, act).await {
             Wished::Heard(said) => said,
             Wished::NoDesk => Licensing::Missing,
             Wished::Silence => Licensing::Unknown,
-        }
+        })
     }
 
     /// What an order granted, by the ids that it alone can have given.

@@ -539,7 +539,7 @@ impl Selling {
                     units,
                     device,
                 }),
-                Err(shed) => return self.shed(shed),
+                Err(shed) => return Bought::Shed(self.counted(shed)),
             };
             let admitted = live.gate.admit(cleared).await;
             let admitted_at = Instant::now();
@@ -549,7 +549,7 @@ impl Selling {
                 .observe((admitted_at - asked_at).as_secs_f64());
             let ask = match admitted {
                 Ok(ask) => ask,
-                Err(shed) => return self.shed(shed),
+                Err(shed) => return Bought::Shed(self.counted(shed)),
             };
             // The sale may have been paused or ended while this one stood in line.
             if let Some(refusal) = live.refuse_now(self.tools.clock.now(), &[]) {
@@ -582,10 +582,22 @@ impl Selling {
         }
     }
 
-    fn shed(&self, shed: Shed) -> Bought {
+    /// Whether this asker may have another licence written now.
+    pub(super) fn clear_license(
+        &self,
+        asker: &Asker<'_>,
+        standing: &mut Standing,
+    ) -> Result<(), Shed> {
+        let now = Instant::now().saturating_duration_since(self.started);
+        let (left, cleared) = self.limits.license(asker, now);
+        *standing = left;
+        cleared.map_err(|shed| self.counted(shed))
+    }
+
+    fn counted(&self, shed: Shed) -> Shed {
         let counter = &self.tools.metrics.shed;
         counter.with_label_values(&[shed.reason()]).inc();
-        Bought::Shed(shed)
+        shed
     }
 
     /// `None`: whoever held the key gave up; look again.

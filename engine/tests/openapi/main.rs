@@ -100,7 +100,8 @@ fn every_answer_is_described_and_every_description_is_met() {
     errands.no_provider(&engine);
     drop(engine);
 
-    let (_folder, engine) = start("[payment]\nprovider = \"mock\"\n");
+    let few = "[limits]\nlicenses_per_user = { rate = 1, seconds = 3600, burst = 2 }\n";
+    let (_folder, engine) = start(&format!("{few}[payment]\nprovider = \"mock\"\n"));
     errands.payments(&engine);
     errands.works(&engine);
     drop(engine);

@@ -205,6 +205,7 @@ impl Errands {
         );
         say(licenses, &[ANA, JSON], &phone, (200, ""));
         say(licenses, &[ANA, JSON], &on("tv"), (403, "DEVICE_LIMIT"));
+        say(licenses, &[ANA, JSON], &on("tv"), (429, "RATE_LIMITED"));
 
         let token = |answer: &Value, name: &str| answer[name].as_str().expect("a token").to_owned();
         let playing = token(&say(play, &[ANA, PHONE], "", (200, "")).json, "playToken");

@@ -101,7 +101,7 @@ pub struct Pace<'a> {
 }
 
 impl Pace<'_> {
-    fn records(&self, engine: &Engine) -> u64 {
+    pub fn records(&self, engine: &Engine) -> u64 {
         let path = format!("/admin/v1/sales/{}", self.sale);
         let sale = engine.admin("GET", &path, "");
         sale.json["durableSeq"].as_u64().unwrap_or(0)

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::super::answer::{Captured, Changed, Licensing};
 use super::super::facts::FactError;
+use super::Desk;
 use super::money::{ask, capture, license};
 use super::slate::Slate;
-use super::{BATCH_MAX, Desk};
 use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{OrderEvent, OrderState};
 use crate::domain::payment::Payment;
@@ -223,7 +223,8 @@ impl Desk {
         if self.flights.is_closing() {
             return;
         }
-        let most = (wishes.len() + DUE_MAX).min(BATCH_MAX);
+        // However many ask: buyers wait for these units.
+        let most = wishes.len() + DUE_MAX;
         while wishes.len() < most
             && let Some(Reverse((until, id))) = self.windows.peek().copied()
             && until <= now

@@ -156,8 +156,8 @@ impl Desk {
             }
         }
         self.send_off(slate, tells).await;
-        if !late.is_empty() {
-            // Others of the same turn: the order may have been paid by them.
+        if !late.is_empty() || self.flights.is_crowded() {
+            // Others of the same turn: an order that is late may have been paid by them.
             self.land_all().await;
         }
         for one in late {

@@ -156,7 +156,7 @@ impl Desk {
             }
         }
         self.send_off(slate, tells).await;
-        if !late.is_empty() || self.flights.is_crowded() {
+        if !late.is_empty() && !late_on_purpose() || self.flights.is_crowded() {
             // Others of the same turn: an order that is late may have been paid by them.
             self.land_all().await;
         }
@@ -235,6 +235,12 @@ impl Desk {
             wishes.push(Wish { order: id, act });
         }
     }
+}
+
+/// Only the test that proves that units are held again after all have landed.
+fn late_on_purpose() -> bool {
+    fail::fail_point!("late-before-landing", |_| true);
+    false
 }
 
 pub(super) fn unread(error: &FactError, order: OrderId, reply: oneshot::Sender<Captured>) -> Tell {

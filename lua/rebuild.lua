@@ -21,7 +21,8 @@ if step == 'begin' then
   end
   call('UNLINK', META, STOCK, ORDERS, USERS, MOVES, TAIL)
   for i = 2, #KEYS do
-    call('HSET', KEYS[i], '_', '1')
+    -- 0: the name is a buyer's too.
+    call('HSET', KEYS[i], '_', '0')
   end
   call('HSET', META, 'epoch', ARGV[1], 'building', '1', 'starts', ARGV[7], 'ends', ARGV[8],
     'sale', ARGV[9] or '')

@@ -36,6 +36,8 @@ use common::redis::Redis;
 const T0: u64 = 1_800_000_000_000;
 /// Shorter than order ids are leased for, so that buyers may come after its end.
 const WINDOW: u64 = 1_000;
+/// Several turns of a desk.
+const CROWD: u64 = 3_000;
 
 struct Hands(AtomicU64);
 
@@ -651,6 +653,35 @@ async fn a_refund_whose_order_cannot_be_looked_into_is_not_half_done() {
         assert_eq!(shop.state(&order), "REFUNDED");
     })
     .await;
+}
+
+/// A turn of the desk takes in so many wishes at most, and here there are always more.
+#[tokio::test]
+async fn windows_end_however_many_ask_meanwhile() {
+    let mut shop = Shop::new(sale(10, 10, 1), None);
+    shop.start().await;
+    let (paid, unpaid) = (shop.buy("ana", 1).await, shop.buy("bea", 2).await);
+    shop.capture(&bill(&paid, "t1")).await;
+    let n_heard = Arc::new(AtomicU64::new(0));
+    let mut crowd = JoinSet::new();
+    for _ in 0..CROWD {
+        let selling = Arc::clone(&shop.open.as_ref().expect("it is open").selling);
+        let (n_heard, id) = (Arc::clone(&n_heard), paid.id);
+        crowd.spawn(async move {
+            for _ in 0..50 {
+                let said = selling.change(id, OrderEvent::Cancel).await;
+                assert!(matches!(said, Changed::Illegal(_)), "{said:?}");
+                n_heard.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    while n_heard.load(Ordering::Relaxed) < CROWD {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shop.state(&unpaid), "PENDING_PAYMENT");
+    shop.later(WINDOW);
+    crowd.join_next().await.expect("a crowd").expect("no panic");
+    assert_eq!(shop.state(&unpaid), "CLOSED");
 }
 
 /// The smallest group that a configuration may allow is half of what a desk takes in.

@@ -15,7 +15,7 @@ use super::standing::{Holds, Meta, Tail, UsedKeys};
 use crate::domain::ids::{BucketNo, SaleId};
 use crate::domain::sale::Sale;
 
-/// One bucket of one sale; names its seven keys.
+/// One bucket of one sale; names its six keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BucketRef {
     pub sale: SaleId,

@@ -6,7 +6,7 @@ use fail::FailScenario;
 use crate::search;
 
 /// What is taken away, by fail point; and where it is the second of two guards, the first with it.
-const GUARDS: [(&str, &[&str]); 27] = [
+const GUARDS: [(&str, &[&str]); 30] = [
     ("epoch", &["stock-no-epoch-check"]),
     ("n", &["stock-no-n-check"]),
     ("acked", &["stock-no-acked-check"]),
@@ -46,6 +46,9 @@ const GUARDS: [(&str, &[&str]); 27] = [
     ("refund of the money", &["refund-keeps-money"]),
     ("withdrawn units", &["recovery-no-withdrawn"]),
     ("changes under way", &["flight-concerns-nobody"]),
+    ("landing before late money", &["late-before-landing"]),
+    ("landing before a rebuild", &["rebuild-before-landing"]),
+    ("landing before an audit", &["audit-before-landing"]),
 ];
 
 /// Days within which each must be missed.

@@ -68,6 +68,7 @@ const READY_ORDERS: u32 = 1_000_000;
 pub fn in_process(sizes: &Sizes, out: &Path) -> Result<Figures, String> {
     let mut figures = stock::by_batch(sizes.stock_orders)?;
     figures.extend(stock::by_orders_held(sizes.stock_held)?);
+    figures.extend(stock::on_redis(sizes.stock_orders)?);
     // Idle first: a folder full of records that goes away keeps the disk busy.
     figures.extend(ledger::idle(sizes.ledger_idle_appends, out)?);
     figures.extend(ledger::by_batch(sizes.ledger_run, out)?);
@@ -118,6 +119,7 @@ mod tests {
         let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
         for name in [
             "stock_us_per_order_64",
+            "redis_us_per_order_64",
             "ledger_records_per_s_1024",
             "stream_sqlite_rps",
             "stream_postgres_rps",

@@ -1,21 +1,26 @@
-//! What does one order cost in the embedded stock host, by batch size and by
-//! how many it holds?
+//! What does one order cost in the stock host, by batch size and by how many it holds?
 //!
-//! Microseconds an order, encoding and decoding of the call included, beside
-//! the VM as desks run.
+//! Microseconds an order. Of the embedded host with encoding and decoding of the call,
+//! beside the VM as desks run; of Redis what it says that its scripts took, with nobody
+//! else at work.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+use floodgate_engine::config::{RedisConfig, RedisLimits, RedisServer};
 use floodgate_engine::domain::codec::encode_order;
 use floodgate_engine::domain::ids::BucketNo;
 use floodgate_engine::domain::order::Order;
 use floodgate_engine::domain::time::UnixMs;
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
+use floodgate_engine::stock::redis::RedisHost;
 use floodgate_engine::stock::{BucketCaller, BucketRef, HoldRequest, StockHost, Verdict};
+use floodgate_engine::workers::Workers;
 
 use super::{Figures, orders};
+use crate::peer::{self, Redis};
+use crate::shoot::run;
 
 /// Orders that are timed once the host holds as many as asked for.
 const TIMED: u32 = 10_240;
@@ -54,6 +59,45 @@ pub fn by_orders_held([few, many]: [u32; 2]) -> Result<Figures, String> {
     ])
 }
 
+/// Redis' own time for an order; nothing where Redis is not installed.
+pub fn on_redis(n: u32) -> Result<Figures, String> {
+    if !peer::has_redis() {
+        return Ok(Vec::new());
+    }
+    [BATCH, 512]
+        .into_iter()
+        .map(|batch| {
+            let mut redis = Redis::start()?;
+            let config = RedisConfig {
+                servers: vec![RedisServer {
+                    host: "127.0.0.1".into(),
+                    port: redis.port,
+                }],
+                cluster: false,
+                tls: None,
+                user: None,
+                password: None,
+                limits: RedisLimits::default(),
+            };
+            run(async {
+                let workers = Arc::new(Workers::start(1)?);
+                let host = Arc::new(RedisHost::connect(&config, workers).await?);
+                let caller = BucketCaller::new(host, bucket(), 1, "00".repeat(16));
+                Bucket::open(caller, n).await?.sell(n, batch).await
+            })??;
+            let name = format!("redis_us_per_order_{batch}");
+            Ok((name, redis.us_per_order()?))
+        })
+        .collect()
+}
+
+fn bucket() -> BucketRef {
+    BucketRef {
+        sale: orders::sale(),
+        bucket: BucketNo(0),
+    }
+}
+
 /// Runs where a desk would run: on the thread of the VM.
 fn on_a_host<T, W, F>(work: W) -> Result<T, String>
 where
@@ -62,10 +106,7 @@ where
     F: Future<Output = Result<T, String>> + Send + 'static,
 {
     let host = Arc::new(EmbeddedHost::start(&EmbeddedConfig::default())?);
-    let bucket = BucketRef {
-        sale: orders::sale(),
-        bucket: BucketNo(0),
-    };
+    let bucket = bucket();
     let home = host.home(&bucket).ok_or("the embedded host has no home")?;
     let (tell, told) = std::sync::mpsc::channel();
     let caller = BucketCaller::new(host, bucket, 1, "00".repeat(16));

@@ -9,6 +9,6 @@ mod stampede;
 mod cluster;
 mod drills;
 mod host;
+mod orders;
 mod recover;
-mod speed;
 mod standing;

@@ -9,7 +9,7 @@ use floodgate_engine::domain::time::UnixMs;
 use floodgate_engine::stock::{HoldRequest, Meta, StockHost};
 
 use super::host::{bucket, connect};
-use super::speed::{open, order};
+use super::orders::{open, order};
 use crate::common::redis;
 
 #[tokio::test]

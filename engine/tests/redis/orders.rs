@@ -1,20 +1,16 @@
-//! What an order costs in Redis, by batch size: printed, not judged. The figures that
-//! mean something come from `SPEED_ORDERS=100000` and a quiet machine.
+//! Orders, and a bucket to sell them from.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use floodgate_engine::domain::codec::encode_order;
 use floodgate_engine::domain::ids::{
     BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleNo, SkuId, UserId,
 };
 use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Item, Items, Order, OrderState, Version};
 use floodgate_engine::domain::time::UnixMs;
-use floodgate_engine::stock::{BucketCaller, HoldRequest, StockHost, Verdict};
+use floodgate_engine::stock::{BucketCaller, StockHost};
 
-use super::host::{bucket, connect};
-use crate::common::redis;
+use super::host::bucket;
 
 const T0: u64 = 1_794_355_200_000;
 
@@ -66,37 +62,4 @@ pub async fn open(host: Arc<dyn StockHost>, no: u16, units: i64) -> BucketCaller
     let all = [(SkuId::parse("unit").expect("an id"), units)];
     assert!(caller.open("all", &all).await.expect("opened"));
     caller
-}
-
-#[tokio::test]
-async fn what_an_order_costs() {
-    let Some(server) = redis::start() else { return };
-    let wanted = std::env::var("SPEED_ORDERS").ok();
-    let n: u32 = wanted.map_or(1_024, |n| n.parse().expect("a number"));
-    let host: Arc<dyn StockHost> = Arc::new(connect(&server.config()).await.expect("a host"));
-    let orders: Vec<(Order, Vec<u8>)> = (0..n)
-        .map(order)
-        .map(|order| {
-            let body = encode_order(&order);
-            (order, body)
-        })
-        .collect();
-    for (no, batch) in (0..).zip([1, 8, 64, 512]) {
-        let mut caller = open(Arc::clone(&host), no, i64::from(n)).await;
-        let (before, _) = server.spent("evalsha");
-        let started = Instant::now();
-        for part in orders.chunks(batch) {
-            let requests: Vec<HoldRequest<'_>> = part
-                .iter()
-                .map(|(order, blob)| HoldRequest { order, blob })
-                .collect();
-            let verdicts = caller.reserve(UnixMs(T0), false, 1, &requests).await;
-            let held = verdicts.expect("answered");
-            assert!(held.iter().all(|v| *v == Verdict::Held), "{held:?}");
-        }
-        let all = started.elapsed().as_secs_f64() * 1e6 / f64::from(n);
-        let (after, _) = server.spent("evalsha");
-        let redis = (after - before) as f64 / f64::from(n);
-        println!("batches of {batch}: {redis:.2} us an order in Redis, {all:.2} in all");
-    }
 }

@@ -684,6 +684,46 @@ async fn windows_end_however_many_ask_meanwhile() {
     assert_eq!(shop.state(&unpaid), "CLOSED");
 }
 
+/// A group that the ledger refuses takes nobody's window with it.
+#[tokio::test]
+async fn a_window_whose_end_was_refused_with_the_money_of_others_ends_all_the_same() {
+    // So long that only the hands of the clock end it.
+    let long = Sale {
+        pay_window_ms: 3_600_000,
+        ..sale(10, 10, 1)
+    };
+    let mut shop = Shop::new(long, None);
+    shop.start().await;
+    let (ana, bea) = (shop.buy("ana", 1).await, shop.buy("bea", 2).await);
+    // The transaction is taken, and not by a payment.
+    let taken = Draft {
+        kind: Kind(99),
+        group: Bytes::from_static(b"others"),
+        id: Bytes::from_static(b"other"),
+        version: 1,
+        live: false,
+        owner: None,
+        uniques: vec![Bytes::from_static(b"pay:card:t1")],
+        at_ms: T0,
+        body: Bytes::new(),
+    };
+    let group = Group {
+        drafts: vec![taken],
+        meta: Vec::new(),
+    };
+    let ledger = &shop.open.as_ref().expect("it is open").ledger;
+    let receipt = ledger.append(group).await.expect("it is open");
+    receipt.await.expect("durable");
+    shop.later(3_600_000);
+    // The money and both windows are one turn of the desk.
+    let said = shop.selling().capture(bill(&ana, "t1")).await;
+    assert!(matches!(said, Captured::Unknown), "{said:?}");
+    assert_eq!([shop.state(&ana), shop.state(&bea)], ["PENDING_PAYMENT"; 2]);
+    shop.later(1_000);
+    shop.adds_up().await;
+    assert_eq!([shop.state(&ana), shop.state(&bea)], ["CLOSED"; 2]);
+}
+
 /// The smallest group that a configuration may allow is half of what a desk takes in.
 #[tokio::test]
 async fn more_money_at_once_than_a_commit_holds_is_taken_in_turns() {

@@ -235,7 +235,7 @@ impl Known<'_> {
                 }
                 at = tail.next;
             }
-            // In one that was being made the keys may come before the holds.
+            // One that was being made may lack orders that it would call gone.
             if !meta.is_building {
                 let mut at = Some(0);
                 while let Some(from) = at {

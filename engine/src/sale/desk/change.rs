@@ -23,7 +23,8 @@ use crate::domain::time::UnixMs;
 const GROUP_RECORDS: usize = 256;
 
 /// Windows that end in one turn, and none until those are durable: closing costs as much as
-/// buying, and buyers come first. Fifty thousand a second still end at one desk.
+/// buying, and buyers come first. At 2.5 ms for a turn and its fsync a desk closes fifty
+/// thousand a second; at 20 ms six thousand.
 const DUE_MAX: usize = 128;
 
 /// Something that somebody wants to happen to an order.

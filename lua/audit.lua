@@ -1,7 +1,7 @@
 -- audit: the bucket's counters at this place in its call order.
 --
 -- ARGV  6 n_skus, then n_skus × sku
--- REPLY {0, n, digest, n_live, n_users, n_orders, n_moves, then per sku: o, a, h, s, w}
+-- REPLY {0, n, digest, n_live, n_moves, then per sku: o, a, h, s, w}
 --       always o = a + h + s + w; digest is the sum of the marks of live orders modulo 2^40
 -- Changes nothing but n.
 local stop, meta = enter('0')
@@ -15,10 +15,16 @@ for i = 1, n_skus do
   end
 end
 local stock = hmget(STOCK, fields)
--- Each key has one field more than it has entries: the sentinel.
-local reply = {0, N, tonumber(meta[4]), tonumber(meta[7]), call('HLEN', USERS) - 1, call('HLEN', ORDERS) - 1, call('HLEN', MOVES) - 1}
+-- A key that is gone took what it knew along: every key there is has one field at least.
+for i = 2, #KEYS do
+  if call('HLEN', KEYS[i]) == 0 then
+    return {2, meta[1], tonumber(meta[2])}
+  end
+end
+-- Without that field.
+local reply = {0, N, tonumber(meta[4]), tonumber(meta[7]), call('HLEN', MOVES) - 1}
 for i = 1, 5 * n_skus do
-  reply[7 + i] = tonumber(stock[i] or 0)
+  reply[5 + i] = tonumber(stock[i] or 0)
 end
 leave(meta[4], meta[7])
 return reply

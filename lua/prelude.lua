@@ -61,6 +61,17 @@ local function named(order)
   return name or order, version, mark
 end
 
+-- What stands under a user: units in live orders, and the one of those orders that needs
+-- no field of its own, as units:length of its key:key:order.
+local function standing(value)
+  local units, length, at = string.match(value, '^(%d+):(%d+):()')
+  if not units then
+    return tonumber(value)
+  end
+  local key_end = at + length
+  return tonumber(units), string.sub(value, at, key_end - 1), string.sub(value, key_end + 1)
+end
+
 -- A number on its way into a hash. Most of a batch's are the same few, and turning one
 -- into text costs as much as a look into a hash.
 local TEXTS = {}
@@ -71,6 +82,12 @@ local function text(number)
     TEXTS[number] = known
   end
   return known
+end
+
+-- The same, with other units.
+local function counted(units, value)
+  local rest = string.find(value, ':', 1, true)
+  return rest and text(units) .. string.sub(value, rest) or text(units)
 end
 
 -- Lua's stack ends near 8,000 values: bulk commands go in pieces.

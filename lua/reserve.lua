@@ -1,8 +1,8 @@
 -- reserve: sets units aside for a batch of orders, once per user:key.
 --
 -- ARGV  6 now_ms  7 again (0/1)  8 units_max  9 count, then per request:
---       user · user:key · mark · order · n_items, then n_items × (sku · quantity)
---       units_max: what a user may have live; mark and order: see lua/README.md
+--       user · user:key · mark · entry · n_items, then n_items × (sku · quantity)
+--       units_max: what a user may have live; mark and entry: see lua/README.md
 -- REPLY {0, n, code, code, …}   one code a request:
 --       0 held   1 replay: the key names an order with this fingerprint
 --       2 key reused with another fingerprint   3 sale not open   4 sale ended
@@ -25,10 +25,10 @@ elseif now >= tonumber(meta[6]) then
 end
 
 -- Where each request's items begin and end, and every field to read in bulk.
-local first, last, users, slots, skus, sku_at = {}, {}, {}, {}, {}, {}
+local first, last, names, slots, skus, sku_at = {}, {}, {}, {}, {}, {}
 local a = 10
 for i = 1, count do
-  users[i], slots[i] = ARGV[a], ARGV[a + 1]
+  names[i], slots[i] = ARGV[a], ARGV[a + 1]
   local from = a + 5
   a = from + 2 * ARGV[a + 4]
   first[i], last[i] = from, a - 1
@@ -43,7 +43,7 @@ for i = 1, count do
     end
   end
 end
-local orders, units, stock = hmget(ORDERS, slots), hmget(USERS, users), hmget(STOCK, skus)
+local orders, users, stock = hmget(ORDERS, slots), hmget(USERS, names), hmget(STOCK, skus)
 for i = 1, #stock do
   stock[i] = stock[i] and tonumber(stock[i])
 end
@@ -60,15 +60,24 @@ local function take(from, to, sign)
 end
 
 -- What this very batch changed counts for its later requests.
-local orders_now, units_now = {}, {}
-local put_orders, n_put = {}, 0
+local orders_now, users_now, user_at = {}, {}, {}
+local put_orders, put_users, n_orders, n_users = {}, {}, 0, 0
 local digest, n_live = tonumber(meta[4]), tonumber(meta[7])
 local reply, codes = {0, N}, {}
 
 for i = 1, count do
-  local user, slot, from, to = users[i], slots[i], first[i], last[i]
-  local known, asked = orders_now[slot] or orders[i], ARGV[from - 2]
+  local user, slot, from, to = names[i], slots[i], first[i], last[i]
+  local entry, under_user, known = ARGV[from - 2], users_now[user] or users[i], orders_now[slot] or orders[i]
+  local live, key, order, asked = 0, nil, nil, nil
+  if under_user then
+    live, key, order = standing(under_user)
+    known = key and user .. ':' .. key == slot and order or known
+  end
   local own, live_here = false, false
+  if known or key then
+    local _
+    _, _, asked = standing(entry)
+  end
   if known then
     local name, version = named(known)
     own, live_here = name == named(asked), version ~= nil
@@ -81,7 +90,7 @@ for i = 1, count do
   elseif phase ~= 0 then
     code = phase
   else
-    local live = units_now[user] or tonumber(units[i] or 0)
+    local before = live
     for item = from, to, 2 do
       live = live + ARGV[item + 1]
       if not stock[sku_at[ARGV[item]]] then
@@ -96,29 +105,37 @@ for i = 1, count do
       code = 6
     end
     if code == 0 then
-      units_now[user], orders_now[slot] = live, asked
-      put_orders[n_put + 1], put_orders[n_put + 2] = slot, asked
-      n_put = n_put + 2
+      local place = user_at[user]
+      if not place then
+        place, n_users = n_users + 1, n_users + 2
+        user_at[user], put_users[place] = place, user
+      end
+      if known or key then
+        -- Its name stands in a field of its own already, or another order stands here.
+        entry = counted(live, under_user or '0')
+        orders_now[slot] = asked
+        put_orders[n_orders + 1], put_orders[n_orders + 2] = slot, asked
+        n_orders = n_orders + 2
+      elseif before > 0 then
+        entry = counted(live, entry)
+      end
+      users_now[user], put_users[place + 1] = entry, entry
       digest, n_live = digest + ARGV[from - 3], n_live + 1
     end
   end
   reply[i + 2], codes[i] = code, DIGITS[code]
 end
 
-if n_put > 0 then
-  local put_stock, put_units = {}, {}
+if n_users > 0 then
+  local put_stock = {}
   for i = 1, #skus do
     if stock[i] then
       put_stock[#put_stock + 1] = skus[i]
       put_stock[#put_stock + 1] = stock[i]
     end
   end
-  for user, live in pairs(units_now) do
-    put_units[#put_units + 1] = user
-    put_units[#put_units + 1] = text(live)
-  end
   hset(ORDERS, put_orders)
-  hset(USERS, put_units)
+  hset(USERS, put_users)
   hset(STOCK, put_stock)
 end
 leave(digest % DIGEST_SPAN, n_live)

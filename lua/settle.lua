@@ -18,10 +18,9 @@ end
 local MOVE = {pay = {'h:', 's:'}, close = {'h:', 'a:'}, restock = {'s:', 'a:'}, withdraw = {'s:', 'w:'}}
 local count = tonumber(ARGV[6])
 -- Where each request's moves begin and end: units of fields[from] go to fields[to].
-local at, slots, first, last = {}, {}, {}, {}
+local at, slots, names, first, last = {}, {}, {}, {}, {}
 local n_moves, from, to, moved = 0, {}, {}, {}
 local fields, field_at = {}, {}
-local users, user_at = {}, {}
 local function field(kind, sku)
   local name = kind .. sku
   local where = field_at[name]
@@ -34,12 +33,8 @@ end
 local a = 7
 for i = 1, count do
   at[i], slots[i] = a, ARGV[a]
-  local move, user, stop_at = MOVE[ARGV[a + 5]], ARGV[a + 6], a + 9 + 2 * ARGV[a + 10]
-  -- Most moves release nothing: the buyer's units are neither read nor written then.
-  if ARGV[a + 7] ~= '0' and not user_at[user] then
-    users[#users + 1] = user
-    user_at[user] = #users
-  end
+  local move, stop_at = MOVE[ARGV[a + 5]], a + 9 + 2 * ARGV[a + 10]
+  names[i] = ARGV[a + 6]
   first[i] = n_moves + 1
   if move then
     for item = a + 11, stop_at, 2 do
@@ -51,7 +46,7 @@ for i = 1, count do
   last[i] = n_moves
   a = stop_at + 2
 end
-local orders, units, before, stock = hmget(ORDERS, slots), hmget(USERS, users), hmget(STOCK, fields), {}
+local orders, users, before, stock = hmget(ORDERS, slots), hmget(USERS, names), hmget(STOCK, fields), {}
 for i = 1, #fields do
   before[i] = tonumber(before[i] or 0)
   stock[i] = before[i]
@@ -70,13 +65,19 @@ local function shift(i, sign)
   return short
 end
 
-local orders_now, units_now = {}, {}
+local orders_now, users_now = {}, {}
 local digest, n_live = tonumber(meta[4]), tonumber(meta[7])
 local reply, codes = {0, N}, {}
 for i = 1, count do
   local p = at[i]
-  local slot, keep, released = slots[i], ARGV[p + 8] == '1', ARGV[p + 7]
-  local name, version, mark = named(orders_now[slot] or orders[i] or '')
+  local slot, user, keep, released = slots[i], names[i], ARGV[p + 8] == '1', ARGV[p + 7]
+  local under_user = users_now[user] or users[i] or '0'
+  local live, key, order = standing(under_user)
+  local with_user = key and user .. ':' .. key == slot
+  if not with_user then
+    order = orders_now[slot] or orders[i] or ''
+  end
+  local name, version, mark = named(order)
   local code = 0
   if not version or name ~= ARGV[p + 1] then
     code = keep and 2 or 0
@@ -89,29 +90,35 @@ for i = 1, count do
     code = 3
   else
     digest = digest - tonumber(mark)
+    live = math.max(0, live - released)
     if keep then
       digest = digest + tonumber(ARGV[p + 4])
-      orders_now[slot] = name .. ':' .. ARGV[p + 3] .. ':' .. ARGV[p + 4] .. ':' .. ARGV[p + 9]
+      order = name .. ':' .. ARGV[p + 3] .. ':' .. ARGV[p + 4] .. ':' .. ARGV[p + 9]
     else
-      orders_now[slot], n_live = name, n_live - 1
+      order, n_live = name, n_live - 1
     end
-    if released ~= '0' then
-      local user = ARGV[p + 6]
-      local live = units_now[user] or tonumber(units[user_at[user]] or 0)
-      units_now[user] = math.max(0, live - tonumber(released))
+    if with_user and keep then
+      users_now[user] = text(live) .. ':' .. #key .. ':' .. key .. ':' .. order
+    else
+      orders_now[slot] = order
+      if with_user then
+        users_now[user] = text(live)
+      elseif released ~= '0' then
+        users_now[user] = counted(live, under_user)
+      end
     end
   end
   reply[i + 2], codes[i] = code, DIGITS[code]
 end
 
-local put, put_units, put_stock = {}, {}, {}
+local put, put_users, put_stock = {}, {}, {}
 for slot, order in pairs(orders_now) do
   put[#put + 1] = slot
   put[#put + 1] = order
 end
-for user, live in pairs(units_now) do
-  put_units[#put_units + 1] = user
-  put_units[#put_units + 1] = text(live)
+for user, value in pairs(users_now) do
+  put_users[#put_users + 1] = user
+  put_users[#put_users + 1] = value
 end
 for i = 1, #fields do
   if stock[i] ~= before[i] then
@@ -120,7 +127,7 @@ for i = 1, #fields do
   end
 end
 hset(ORDERS, put)
-hset(USERS, put_units)
+hset(USERS, put_users)
 hset(STOCK, put_stock)
 leave(digest % DIGEST_SPAN, n_live)
 remember(codes)

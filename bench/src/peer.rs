@@ -147,6 +147,7 @@ impl Redis {
         let head = head.trim_end();
         match head.split_at_checked(1) {
             Some((":" | "+", value)) => Ok(value.to_owned()),
+            Some(("$", "-1")) => Ok(String::new()),
             Some(("$", length)) => {
                 let length: usize = length.parse().map_err(std::io::Error::other)?;
                 let mut text = vec![0; length + 2];
@@ -170,13 +171,12 @@ impl Redis {
             .ok_or("INFO commandstats names no evalsha")?;
         let mut orders = 0.0;
         for bucket in 0..BUCKETS_MAX {
-            let held = self.ask(&format!("HLEN {{fg:bench:{bucket}}}:orders"));
-            let held: f64 = held
-                .map_err(text)?
-                .parse()
-                .map_err(|e| format!("HLEN: {e}"))?;
-            // Each hash that is there has one field that is no order.
-            orders += (held - 1.0).max(0.0);
+            let live = self.ask(&format!("HGET {{fg:bench:{bucket}}}:meta live"));
+            let live = live.map_err(text)?;
+            // Nothing: there is no such bucket.
+            if !live.is_empty() {
+                orders += live.parse::<f64>().map_err(|e| format!("live: {e}"))?;
+            }
         }
         Ok(spent / orders)
     }

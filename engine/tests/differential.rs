@@ -76,8 +76,10 @@ impl Draw {
                     let print = ["a", "b"][usize::from(self.rng.u8(..8) / 7)].repeat(32);
                     let (key, version) = (at / 3, self.version);
                     let mark = version * 0x9E_3779_B97F % (1 << 40);
-                    body += &format!(" {user} {user}:k{key} {mark} {print}:{id}:{version}");
-                    body += &format!(":{mark}:order\u{e9}\u{0} {}", self.items());
+                    let (key, units) = (format!("k{key}"), self.rng.u8(1..=3));
+                    body += &format!(" {user} {user}:{key} {mark} {units}:{}:{key}", key.len());
+                    body += &format!(":{print}:{id}:{version}:{mark}:order\u{e9}\u{0}");
+                    body += &format!(" {}", self.items());
                 }
                 (Script::Reserve, body)
             }

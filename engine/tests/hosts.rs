@@ -56,8 +56,11 @@ async fn converse(host: Arc<dyn StockHost>, name: &str, conversation: &str) {
         let script = script(words.next().unwrap_or_default());
         let mut args = Args::default();
         for (i, word) in words.enumerate() {
-            match word.strip_prefix("fp:").and_then(|w| w.split_once(':')) {
-                Some((letter, id)) => args.push(format!("{}:{id}", letter.repeat(32))),
+            let print = word.split_once("fp:");
+            match print.and_then(|(before, w)| Some((before, w.split_once(':')?))) {
+                Some((before, (letter, id))) => {
+                    args.push(format!("{before}{}:{id}", letter.repeat(32)));
+                }
                 None => args.push(word),
             }
             if i == 2 {

@@ -98,12 +98,23 @@ impl Order {
         format!("{name}:{version}:{}:{BLOB}", mark(version))
     }
 
+    /// As it may stand with its user.
+    fn entry(&self) -> String {
+        let key = &self.slot[self.user.len() + 1..];
+        entry(self.units(|_| true), key, &self.whole())
+    }
+
     /// As it stands among the arguments of a reserve.
     fn request(&self) -> String {
         let (user, slot, mark) = (self.user, &self.slot, mark(self.version));
-        let (whole, items) = (self.whole(), listed(&self.items, 1));
-        format!(" {user} {slot} {mark} {whole} {items}")
+        let (entry, items) = (self.entry(), listed(&self.items, 1));
+        format!(" {user} {slot} {mark} {entry} {items}")
     }
+}
+
+/// An order with what stands before it under its user.
+fn entry(units: i64, key: &str, whole: &str) -> String {
+    format!("{units}:{}:{key}:{whole}", key.len())
 }
 
 /// How many lines, then each SKU with its units.
@@ -433,8 +444,7 @@ impl Desk<'_> {
     fn check(&mut self) -> TestCaseResult {
         let (m, n_calls) = (&self.model, self.calls.len());
         let mut answer = format!(" {}", m.digest());
-        let [live, users, closed, moves] = m.rows().map(|(_, rows)| rows.len());
-        answer += &format!(" {live} {users} {} {moves}", live + closed);
+        answer += &format!(" {} {}", m.live().count(), m.moves.len());
         for units in SKUS.map(|sku| m.counters(sku)) {
             prop_assert!(units.iter().all(|n| *n >= 0), "{}", self.said);
             units.iter().for_each(|n| answer += &format!(" {n}"));
@@ -446,7 +456,8 @@ impl Desk<'_> {
             let again = m.live().any(|o| o.user == user && o.again);
             prop_assert!(again || units <= m.units_max, "{}", self.said);
             for max in [units + MANY - 1, units + MANY] {
-                let ask = format!("{user} {user}:k 1 {print}:o:1:1:{BLOB} 1 {sku} {MANY}");
+                let entry = entry(MANY, "k", &format!("{print}:o:1:1:{BLOB}"));
+                let ask = format!("{user} {user}:k 1 {entry} 1 {sku} {MANY}");
                 asks.push(format!("{STARTS} 0 {max} 1 {ask}"));
             }
         }

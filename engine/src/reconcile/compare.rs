@@ -121,8 +121,6 @@ mod tests {
             host: AuditReply {
                 digest: 7,
                 n_live: 1,
-                n_users: 1,
-                n_orders: 1,
                 n_moves: 1,
                 skus: facts.iter().map(counters).collect(),
             },

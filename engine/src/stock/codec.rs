@@ -106,9 +106,6 @@ pub struct Counters {
 pub struct AuditReply {
     pub digest: u64,
     pub n_live: u64,
-    pub n_users: u64,
-    /// Live or not.
-    pub n_orders: u64,
     pub n_moves: u64,
     pub skus: Vec<Counters>,
 }
@@ -171,12 +168,19 @@ impl BucketCaller {
                 for r in requests {
                     let (o, id) = (r.order, r.order.id.text());
                     let (mut mark, mut version) = (itoa::Buffer::new(), itoa::Buffer::new());
+                    let (mut units, mut key_length) = (itoa::Buffer::new(), itoa::Buffer::new());
                     let mark = mark.format(o.mark());
                     args.push(o.user.as_bytes());
                     args.push_parts(&slot(o));
                     args.push(mark);
-                    // As in `live_value`.
+                    // What may stand under the user: see `lua/README.md`, and `live_value`.
                     args.push_parts(&[
+                        units.format(o.units()).as_bytes(),
+                        b":",
+                        key_length.format(o.key.as_bytes().len()).as_bytes(),
+                        b":",
+                        o.key.as_bytes(),
+                        b":",
                         &o.fingerprint.hex(),
                         b":",
                         id.as_bytes(),
@@ -374,17 +378,15 @@ impl BucketCaller {
                 }
             })
             .await?;
-        exactly(script, &replies, 5 + 5 * skus.len())?;
+        exactly(script, &replies, 3 + 5 * skus.len())?;
         let at = |i: usize| int(script, replies.get(i));
         Ok(AuditReply {
             digest: at(0)?,
             n_live: at(1)?,
-            n_users: at(2)?,
-            n_orders: at(3)?,
-            n_moves: at(4)?,
+            n_moves: at(2)?,
             skus: (0..skus.len())
                 .map(|i| {
-                    let base = 5 + 5 * i;
+                    let base = 3 + 5 * i;
                     Ok(Counters {
                         allotted: at(base)?,
                         available: at(base + 1)?,

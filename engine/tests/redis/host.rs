@@ -164,6 +164,26 @@ async fn a_script_that_fails_is_no_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_lost_a_key_is_not_what_it_was() {
+    let Some(server) = redis::start() else { return };
+    let host = connect(&server.config()).await.expect("a host");
+    let [_meta, others @ ..] = bucket(0).keys();
+    for lost in others {
+        server.text(&["FLUSHALL"]);
+        open(&host, &bucket(0)).await;
+        audit(&host, &bucket(0), 3).await.expect("all is there");
+        server.ask(&["DEL", &lost]).expect("gone");
+        let args = call("1 4 3 l 1 0");
+        let reply = host.run(&bucket(0), Script::Audit, &args).await;
+        let Ok(Reply::Array(said)) = reply else {
+            panic!("{lost}: {reply:?}");
+        };
+        let changed = [Reply::Int(2), Reply::Bytes("1".into()), Reply::Int(3)];
+        assert_eq!(said, changed, "{lost}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_to_a_server_that_stands_still_is_unknown_until_it_goes_on() {
     let Some(server) = redis::start() else { return };
     let mut config = server.config();

@@ -14,6 +14,10 @@ const PAGE: &str = "512";
 /// Keys that one look for buckets goes over, or so.
 const KEYS: &str = "5000";
 
+/// In a place to look next: among the orders that have fields of their own. A cursor of
+/// Redis is below the number of a hash's slots, and has no use for this bit.
+const OWN_FIELDS: u64 = 1 << 63;
+
 fn odd(what: &str) -> HostError {
     HostError::Script(format!("the bucket holds {what}"))
 }
@@ -100,23 +104,34 @@ impl RedisHost {
         })
     }
 
+    /// First those that stand with their users, for one that closes meanwhile moves from
+    /// there to a field of its own and not back.
     async fn read_orders(
         &self,
         bucket: &BucketRef,
         at: u64,
     ) -> Result<(Vec<OrderField>, Option<u64>), HostError> {
-        let [_, _, orders, ..] = bucket.keys();
-        let (pairs, next) = self.pairs(bucket, orders, at).await?;
-        let order = |(field, value): (Reply, Reply)| {
-            let Reply::Bytes(value) = &value else {
-                return None;
+        let [_, _, orders, users, ..] = bucket.keys();
+        let own = at & OWN_FIELDS != 0;
+        let hash = if own { orders } else { users };
+        let (pairs, next) = self.pairs(bucket, hash, at & !OWN_FIELDS).await?;
+        let mut found = Vec::with_capacity(pairs.len());
+        for (field, value) in &pairs {
+            let Reply::Bytes(value) = value else {
+                return Err(odd("an order of another form"));
             };
-            OrderField::parse(text(&field)?, value)
+            let order = text(field).and_then(|field| match own {
+                true => OrderField::parse(field, value).map(Some),
+                false => OrderField::parse_with_user(field, value),
+            });
+            found.extend(order.ok_or_else(|| odd("an order of another form"))?);
+        }
+        let next = match (next, own) {
+            (Some(next), true) => Some(next | OWN_FIELDS),
+            (None, false) => Some(OWN_FIELDS),
+            (next, _) => next,
         };
-        let orders = pairs
-            .into_iter()
-            .map(|pair| order(pair).ok_or_else(|| odd("an order of another form")));
-        Ok((orders.collect::<Result<_, _>>()?, next))
+        Ok((found, next))
     }
 
     pub(super) async fn read_tail(&self, bucket: &BucketRef, at: u64) -> Result<Tail, HostError> {
@@ -137,7 +152,8 @@ impl RedisHost {
         })
     }
 
-    /// Some fields of a hash, without the one that keeps it from being empty.
+    /// Some fields of a hash, without the one that keeps it from being empty: a buyer may
+    /// be called like that one.
     async fn pairs(
         &self,
         bucket: &BucketRef,
@@ -159,7 +175,7 @@ impl RedisHost {
         let next: u64 = number(next).ok_or_else(|| odd("no cursor"))?;
         let pairs = fields
             .chunks_exact(2)
-            .filter(|pair| text(&pair[0]) != Some("_"))
+            .filter(|pair| (text(&pair[0]), text(&pair[1])) != (Some("_"), Some("0")))
             .map(|pair| (pair[0].clone(), pair[1].clone()));
         Ok((pairs.collect(), (next != 0).then_some(next)))
     }

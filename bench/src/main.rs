@@ -13,7 +13,7 @@ use floodgate_bench::{components, echo, paid, ratios};
 
 /// The engine's own, so that parts measured in this process run as they do there.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 #[command(

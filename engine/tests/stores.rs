@@ -13,6 +13,8 @@
 
 #[macro_use]
 mod places;
+#[path = "stores/pairs.rs"]
+mod pairs;
 #[path = "stores/payments.rs"]
 mod payments;
 

@@ -4,8 +4,14 @@
 //! is two flights there and back: move the mark, which also settles who writes, then
 //! all rows as arrays together with the commit. How durable a commit is, is the
 //! server's to say: rows and mark are lost together or not at all.
+//!
+//! A server works with one processor a line. So a second line may write the next batch
+//! meanwhile: its rows first, then it waits for the mark's row, which the first line
+//! holds until it has committed or failed, and goes in only if the mark is where the
+//! first batch puts it. The server sees every wait, so none of them is for ever.
 
 mod after;
+mod apart;
 mod columns;
 mod line;
 mod migrate;
@@ -14,6 +20,8 @@ mod tls;
 mod verdict;
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
@@ -21,6 +29,7 @@ use parking_lot::Mutex;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use self::apart::are_apart;
 use self::columns::{Columns, Params};
 use self::line::{Line, Link, Trouble};
 use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK};
@@ -36,6 +45,8 @@ const COUNT_MAX: Duration = Duration::from_secs(600);
 
 pub struct PostgresStore {
     writer: Mutex<Line>,
+    /// Writes the batch that follows the writer's; drawn when there is one.
+    second: Mutex<Line>,
     reader: Mutex<Line>,
     /// For any question but a count.
     answer_max: Duration,
@@ -50,6 +61,7 @@ impl PostgresStore {
         };
         let store = Self {
             writer: line(config.statement_max)?,
+            second: line(config.statement_max)?,
             reader: line(COUNT_MAX)?,
             answer_max: config.statement_max,
         };
@@ -69,6 +81,28 @@ impl PostgresStore {
             None => Err(StoreError::Away("others ask it all the time".to_owned())),
         }
     }
+
+    /// Puts `next` on the second line as soon as the batch before it holds the mark's
+    /// row, which ends at `from`; never if it does not come to that.
+    fn put_second(
+        &self,
+        node: u16,
+        (next, from, to): (&Batch, &Mark, &Mark),
+        mark_held: &mpsc::Receiver<()>,
+    ) -> bool {
+        let columns = Columns::of(next);
+        if mark_held.recv().is_err() {
+            return false;
+        }
+        let put = self.ask(&self.second, self.answer_max, async |link| {
+            put_behind(link, node, &columns, from, to).await
+        });
+        put.unwrap_or_else(|error| {
+            // The stream puts it again, and then the error is everybody's.
+            tracing::debug!(%error, "the second line did not take its batch");
+            false
+        })
+    }
 }
 
 async fn put(
@@ -77,8 +111,9 @@ async fn put(
     columns: &Columns<'_>,
     from: Option<&Mark>,
     to: &Mark,
+    mark_is_held: impl Fn(),
 ) -> Result<Put, Trouble> {
-    let (client, sql) = (&link.client, &link.sql);
+    let client = &link.client;
     let (begun, moved) = tokio::join!(
         biased;
         client.batch_execute(BEGIN),
@@ -90,23 +125,65 @@ async fn put(
         client.batch_execute(ROLLBACK).await?;
         return Ok(Put::MarkMoved(actual));
     }
+    mark_is_held();
+    // After a refusal the commit rolls back, and says nothing: the refusal does.
+    let (written, done) = tokio::join!(
+        biased;
+        put_rows(link, columns),
+        client.batch_execute(COMMIT),
+    );
+    written?;
+    done?;
+    Ok(Put::Advanced)
+}
+
+/// The batch behind one that is on its way to `from` and holds the mark's row; says
+/// whether it is in. The commit is a flight of its own, because only a mark that moved
+/// is worth one.
+async fn put_behind(
+    link: &Link,
+    node: u16,
+    columns: &Columns<'_>,
+    from: &Mark,
+    to: &Mark,
+) -> Result<bool, Trouble> {
+    let (client, sql) = (&link.client, &link.sql);
+    let mark_of = i64::from(node);
+    let mark_of: Params<'_, 1> = [&mark_of];
+    let (begun, written, held, moved) = tokio::join!(
+        biased;
+        client.batch_execute(BEGIN),
+        put_rows(link, columns),
+        // An update would look for the mark as it was before the wait.
+        client.query_opt(&sql.hold_mark, &mark_of),
+        move_mark(link, node, Some(from), to),
+    );
+    begun?;
+    written?;
+    held?;
+    let is_next = moved? > 0;
+    let end = if is_next { COMMIT } else { ROLLBACK };
+    client.batch_execute(end).await?;
+    Ok(is_next)
+}
+
+/// In one flight.
+async fn put_rows(link: &Link, columns: &Columns<'_>) -> Result<(), tokio_postgres::Error> {
+    let (client, sql) = (&link.client, &link.sql);
     let (orders, items) = (columns.orders.params(), columns.items.params());
     let (events, messages) = (columns.events.params(), columns.events.messages());
-    // After a refusal the commit rolls back, and says nothing: the refusal does.
-    let (orders, items, events, outbox, after, done) = tokio::join!(
+    let (orders, items, events, outbox, after) = tokio::join!(
         biased;
         client.execute(&sql.orders, &orders),
         client.execute(&sql.items, &items),
         client.execute(&sql.events, &events),
         client.execute(&sql.outbox, &messages),
         put_after(link, columns),
-        client.batch_execute(COMMIT),
     );
     for written in [orders, items, events, outbox, after] {
         written?;
     }
-    done?;
-    Ok(Put::Advanced)
+    Ok(())
 }
 
 /// What came after orders: most batches of a rush have none of it, and pay nothing.
@@ -234,7 +311,41 @@ impl OrderStore for PostgresStore {
     ) -> Result<Put, StoreError> {
         let columns = Columns::of(batch);
         self.ask(&self.writer, self.answer_max, async |link| {
-            put(link, node, &columns, from, to).await
+            put(link, node, &columns, from, to, || {}).await
+        })
+    }
+
+    fn put_with_next(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+        (next, next_to): (&Batch, &Mark),
+    ) -> Result<(Put, bool), StoreError> {
+        // The first mark of all has no row yet to wait for.
+        if from.is_none() || !are_apart(batch, next) {
+            return Ok((self.put(node, batch, from, to)?, false));
+        }
+        let (hold, held) = mpsc::channel();
+        thread::scope(|scope| {
+            let second = thread::Builder::new()
+                .name("stream-second".into())
+                .spawn_scoped(scope, move || {
+                    self.put_second(node, (next, to, next_to), &held)
+                });
+            let columns = Columns::of(batch);
+            let put = self.ask(&self.writer, self.answer_max, async |link| {
+                // Nobody listens where there is no second thread; a batch that is begun
+                // again tells again.
+                let mark_is_held = || {
+                    let _ = hold.send(());
+                };
+                put(link, node, &columns, from, to, mark_is_held).await
+            });
+            drop(hold);
+            let next_is_in = second.is_ok_and(|thread| thread.join().unwrap_or(false));
+            Ok((put?, next_is_in))
         })
     }
 

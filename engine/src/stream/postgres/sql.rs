@@ -12,6 +12,7 @@ pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
 const MARK: &str = "SELECT ledger, seq, hash FROM stream_marks WHERE node = $1";
+const HOLD_MARK: &str = "SELECT 1 FROM stream_marks WHERE node = $1 FOR UPDATE";
 const FIRST_MARK: &str =
     "INSERT INTO stream_marks (node, ledger, seq, hash) VALUES ($1, $2, $3, $4)
      ON CONFLICT (node) DO NOTHING";
@@ -84,6 +85,7 @@ const COUNTS: &str = "SELECT i.sku_id,
 
 pub(super) struct Statements {
     pub mark: Statement,
+    pub hold_mark: Statement,
     pub first_mark: Statement,
     pub move_mark: Statement,
     pub orders: Statement,
@@ -107,6 +109,7 @@ impl Statements {
             async {
                 tokio::try_join!(
                     client.prepare(MARK),
+                    client.prepare(HOLD_MARK),
                     client.prepare(FIRST_MARK),
                     client.prepare(MOVE_MARK),
                 )
@@ -132,11 +135,12 @@ impl Statements {
                 )
             },
         )?;
-        let (mark, first_mark, move_mark) = marks;
+        let (mark, hold_mark, first_mark, move_mark) = marks;
         let (orders, items, events, outbox, payments, entitlements, messages) = rows;
         let (page, payments_page, loose_payments_page, entitlements_page, counts) = looks;
         Ok(Self {
             mark,
+            hold_mark,
             first_mark,
             move_mark,
             orders,

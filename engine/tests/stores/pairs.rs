@@ -156,7 +156,20 @@ fn an_order_under_anothers_key_is_refused_in_the_next_batch_too(fresh: Fresh) {
     assert!(matches!(refused, Err(StoreError::Poison { .. })));
 }
 
+fn a_replay_as_the_next_batch_changes_nothing(fresh: Fresh) {
+    let place = fresh();
+    let orders = rush("tea", 20);
+    let store = place.open().unwrap();
+    store.put(0, &batch(&orders), None, &mark(1)).unwrap();
+    let late = ordered("tea", 30);
+    let batches = [(batch([&late]), mark(2)), (batch(&orders), mark(3))];
+    put_all(&*store, &batches, Some(mark(1)));
+    let all = orders.iter().chain([&late]);
+    assert_eq!(all_of(&*store, "tea", 9), newest(all));
+}
+
 every_case!(
+    a_replay_as_the_next_batch_changes_nothing,
     two_at_a_time_come_to_the_same,
     a_refused_batch_keeps_the_next_one_out,
     a_refused_next_one_keeps_nobody_out,

@@ -32,7 +32,7 @@ use uuid::Uuid;
 use self::apart::are_apart;
 use self::columns::{Columns, Params};
 use self::line::{Line, Link, Trouble};
-use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK};
+use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK, Statements, Told};
 use super::fact::{EntitlementFact, PaymentFact, Stored};
 use super::store::{
     Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
@@ -82,6 +82,24 @@ impl PostgresStore {
         }
     }
 
+    /// Puts a batch on the writer's line. It says whenever it holds the mark's row.
+    fn put_first(&self, batch: &Sent<'_>, mark_is_held: impl Fn()) -> Result<Put, StoreError> {
+        let put = |time| {
+            self.ask(&self.writer, self.answer_max, async |link| {
+                put(link, batch, time, &mark_is_held).await
+            })
+        };
+        // A mark that stays where it is comes with rows that may be there.
+        if batch.from == Some(batch.to) {
+            return put(Time::Again);
+        }
+        match put(Time::First) {
+            // Perhaps only for what was told before.
+            Err(StoreError::Poison { .. }) => put(Time::Again),
+            put => put,
+        }
+    }
+
     /// Puts `next` on the second line as soon as the batch before it holds the mark's
     /// row, which ends at `from`; never if it does not come to that.
     fn put_second(
@@ -90,12 +108,17 @@ impl PostgresStore {
         (next, from, to): (&Batch, &Mark, &Mark),
         mark_held: &mpsc::Receiver<()>,
     ) -> bool {
-        let columns = Columns::of(next);
+        let batch = Sent {
+            node,
+            columns: Columns::of(next),
+            from: Some(from),
+            to,
+        };
         if mark_held.recv().is_err() {
             return false;
         }
         let put = self.ask(&self.second, self.answer_max, async |link| {
-            put_behind(link, node, &columns, from, to).await
+            put_behind(link, &batch).await
         });
         put.unwrap_or_else(|error| {
             // The stream puts it again, and then the error is everybody's.
@@ -105,23 +128,47 @@ impl PostgresStore {
     }
 }
 
+/// A batch as it is sent.
+struct Sent<'a> {
+    node: u16,
+    columns: Columns<'a>,
+    from: Option<&'a Mark>,
+    to: &'a Mark,
+}
+
+/// A ledger tells everything once, and so a batch is first sent as if nothing of it had
+/// been told: an insert that asks for conflicts is a third of the server's work. Only
+/// where that is refused is it sent again, and asks.
+#[derive(Clone, Copy)]
+enum Time {
+    First,
+    Again,
+}
+
+impl Time {
+    fn told(self, sql: &Statements) -> &Told {
+        match self {
+            Self::First => &sql.told_first,
+            Self::Again => &sql.told_again,
+        }
+    }
+}
+
 async fn put(
     link: &Link,
-    node: u16,
-    columns: &Columns<'_>,
-    from: Option<&Mark>,
-    to: &Mark,
+    batch: &Sent<'_>,
+    time: Time,
     mark_is_held: impl Fn(),
 ) -> Result<Put, Trouble> {
     let client = &link.client;
     let (begun, moved) = tokio::join!(
         biased;
         client.batch_execute(BEGIN),
-        move_mark(link, node, from, to)
+        move_mark(link, batch)
     );
     begun?;
     if moved? == 0 {
-        let actual = read_mark(link, node).await?;
+        let actual = read_mark(link, batch.node).await?;
         client.batch_execute(ROLLBACK).await?;
         return Ok(Put::MarkMoved(actual));
     }
@@ -129,7 +176,7 @@ async fn put(
     // After a refusal the commit rolls back, and says nothing: the refusal does.
     let (written, done) = tokio::join!(
         biased;
-        put_rows(link, columns),
+        put_rows(link, &batch.columns, time),
         client.batch_execute(COMMIT),
     );
     written?;
@@ -137,26 +184,20 @@ async fn put(
     Ok(Put::Advanced)
 }
 
-/// The batch behind one that is on its way to `from` and holds the mark's row; says
-/// whether it is in. The commit is a flight of its own, because only a mark that moved
-/// is worth one.
-async fn put_behind(
-    link: &Link,
-    node: u16,
-    columns: &Columns<'_>,
-    from: &Mark,
-    to: &Mark,
-) -> Result<bool, Trouble> {
+/// A batch behind one that holds the mark's row and puts the mark where this one starts;
+/// says whether it is in. The commit is a flight of its own, because only a mark that
+/// moved is worth one.
+async fn put_behind(link: &Link, batch: &Sent<'_>) -> Result<bool, Trouble> {
     let (client, sql) = (&link.client, &link.sql);
-    let mark_of = i64::from(node);
-    let mark_of: Params<'_, 1> = [&mark_of];
+    let node = i64::from(batch.node);
+    let mark_of: Params<'_, 1> = [&node];
     let (begun, written, held, moved) = tokio::join!(
         biased;
         client.batch_execute(BEGIN),
-        put_rows(link, columns),
+        put_rows(link, &batch.columns, Time::First),
         // An update would look for the mark as it was before the wait.
         client.query_opt(&sql.hold_mark, &mark_of),
-        move_mark(link, node, Some(from), to),
+        move_mark(link, batch),
     );
     begun?;
     written?;
@@ -168,17 +209,22 @@ async fn put_behind(
 }
 
 /// In one flight.
-async fn put_rows(link: &Link, columns: &Columns<'_>) -> Result<(), tokio_postgres::Error> {
+async fn put_rows(
+    link: &Link,
+    columns: &Columns<'_>,
+    time: Time,
+) -> Result<(), tokio_postgres::Error> {
     let (client, sql) = (&link.client, &link.sql);
+    let told = time.told(sql);
     let (orders, items) = (columns.orders.params(), columns.items.params());
     let (events, messages) = (columns.events.params(), columns.events.messages());
     let (orders, items, events, outbox, after) = tokio::join!(
         biased;
         client.execute(&sql.orders, &orders),
         client.execute(&sql.items, &items),
-        client.execute(&sql.events, &events),
-        client.execute(&sql.outbox, &messages),
-        put_after(link, columns),
+        client.execute(&told.events, &events),
+        client.execute(&told.outbox, &messages),
+        put_after(link, columns, told),
     );
     for written in [orders, items, events, outbox, after] {
         written?;
@@ -187,7 +233,11 @@ async fn put_rows(link: &Link, columns: &Columns<'_>) -> Result<(), tokio_postgr
 }
 
 /// What came after orders: most batches of a rush have none of it, and pay nothing.
-async fn put_after(link: &Link, columns: &Columns<'_>) -> Result<u64, tokio_postgres::Error> {
+async fn put_after(
+    link: &Link,
+    columns: &Columns<'_>,
+    told: &Told,
+) -> Result<u64, tokio_postgres::Error> {
     let (client, sql) = (&link.client, &link.sql);
     if columns.payments.payment_id.is_empty()
         && columns.entitlements.entitlement_id.is_empty()
@@ -201,22 +251,17 @@ async fn put_after(link: &Link, columns: &Columns<'_>) -> Result<u64, tokio_post
         biased;
         client.execute(&sql.payments, &payments),
         client.execute(&sql.entitlements, &entitlements),
-        client.execute(&sql.messages, &messages),
+        client.execute(&told.messages, &messages),
     );
     Ok(payments? + entitlements? + messages?)
 }
 
 /// Says how many rows it moved: one or none.
-async fn move_mark(
-    link: &Link,
-    node: u16,
-    from: Option<&Mark>,
-    to: &Mark,
-) -> Result<u64, tokio_postgres::Error> {
-    let (client, sql) = (&link.client, &link.sql);
-    let (node, seq) = (i64::from(node), to.seq.0.cast_signed());
+async fn move_mark(link: &Link, batch: &Sent<'_>) -> Result<u64, tokio_postgres::Error> {
+    let (client, sql, to) = (&link.client, &link.sql, batch.to);
+    let (node, seq) = (i64::from(batch.node), to.seq.0.cast_signed());
     let (ledger, hash) = (to.ledger.0.as_slice(), to.hash.0.as_slice());
-    match from {
+    match batch.from {
         None => {
             client
                 .execute(&sql.first_mark, &[&node, &ledger, &seq, &hash])
@@ -309,10 +354,13 @@ impl OrderStore for PostgresStore {
         from: Option<&Mark>,
         to: &Mark,
     ) -> Result<Put, StoreError> {
-        let columns = Columns::of(batch);
-        self.ask(&self.writer, self.answer_max, async |link| {
-            put(link, node, &columns, from, to, || {}).await
-        })
+        let batch = Sent {
+            node,
+            columns: Columns::of(batch),
+            from,
+            to,
+        };
+        self.put_first(&batch, || {})
     }
 
     fn put_with_next(
@@ -334,14 +382,15 @@ impl OrderStore for PostgresStore {
                 .spawn_scoped(scope, move || {
                     self.put_second(node, (next, to, next_to), &held)
                 });
-            let columns = Columns::of(batch);
-            let put = self.ask(&self.writer, self.answer_max, async |link| {
-                // Nobody listens where there is no second thread; a batch that is begun
-                // again tells again.
-                let mark_is_held = || {
-                    let _ = hold.send(());
-                };
-                put(link, node, &columns, from, to, mark_is_held).await
+            let batch = Sent {
+                node,
+                columns: Columns::of(batch),
+                from,
+                to,
+            };
+            let put = self.put_first(&batch, || {
+                // Nobody listens where there is no second thread, and once is enough.
+                let _ = hold.send(());
             });
             drop(hold);
             let next_is_in = second.is_ok_and(|thread| thread.join().unwrap_or(false));

@@ -196,7 +196,7 @@ fn held_up(theirs: &str) -> (Result<(Put, bool), StoreError>, Vec<String>, Optio
                                     'EUR', 0, 0, 0, '')",
     );
     let until = |what: &str, sql: &str, so: &str| {
-        for _ in 0..15_000 {
+        for _ in 0..1_000 {
             if server.sql(&database, sql).trim() == so {
                 return;
             }

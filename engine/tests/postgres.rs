@@ -274,11 +274,13 @@ const COMMITTED: &[u8] = b"COMMIT\0";
 /// What it says once the mark has moved.
 const MOVED: &[u8] = b"UPDATE 1\0";
 
+/// Which line, counted from 0 as they are drawn, and in place of what.
+type Cut = (usize, &'static [u8]);
+
 /// Lines between, each of which can be cut in place of an answer.
 struct Proxy {
     port: u16,
-    /// Which line, counted from 0 as they are drawn, and in place of what.
-    cut: Arc<Mutex<Option<(usize, &'static [u8])>>>,
+    cut: Arc<Mutex<Option<Cut>>>,
 }
 
 impl Proxy {
@@ -296,7 +298,7 @@ impl Proxy {
                 std::thread::spawn(move || pass(there, theirs, |_| true));
                 std::thread::spawn(move || {
                     pass(back, ours, |bytes| {
-                        let is_it = |cut: &mut (usize, &[u8])| {
+                        let is_it = |cut: &mut Cut| {
                             cut.0 == line && bytes.windows(cut.1.len()).any(|w| w == cut.1)
                         };
                         cuts.lock().take_if(is_it).is_none()

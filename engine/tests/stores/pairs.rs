@@ -10,6 +10,8 @@ use super::places::postgres::Server;
 use super::places::{Fresh, Place, store_config};
 use super::{all_of, batch, bought_and_given_back, mark, newest, ordered, rush};
 
+type PutTwo = Result<(Put, bool), StoreError>;
+
 /// A store that stands at 1 and has nothing else.
 fn begun(place: &dyn Place) -> Arc<dyn OrderStore> {
     let store = place.open().unwrap();
@@ -18,7 +20,7 @@ fn begun(place: &dyn Place) -> Arc<dyn OrderStore> {
 }
 
 /// From 1 to 2 with `batch`, and to 3 with `next`.
-fn put_two(store: &dyn OrderStore, batch: &Batch, next: &Batch) -> Result<(Put, bool), StoreError> {
+fn put_two(store: &dyn OrderStore, batch: &Batch, next: &Batch) -> PutTwo {
     store.put_with_next(0, batch, Some(&mark(1)), &mark(2), (next, &mark(3)))
 }
 
@@ -180,7 +182,7 @@ every_case!(
 
 /// A PostgreSQL that is held up by somebody else in the middle of the first batch, while
 /// the second is written to its end. What becomes of the first is `theirs` to say.
-fn held_up(theirs: &str) -> (Result<(Put, bool), StoreError>, Vec<String>, Option<Mark>) {
+fn held_up(theirs: &str) -> (PutTwo, Vec<String>, Option<Mark>) {
     let server = Server::shared();
     let database = server.database();
     let store =

@@ -17,11 +17,11 @@ mod places;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Engine, call, open_sale};
 use floodgate_engine::stream::{Batch, Mark, OrderStore, Put, StoreError, open};
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
+use parking_lot::Mutex;
 use places::postgres::Server;
 use places::store_config;
 use serde_json::Value;
@@ -257,34 +257,73 @@ fn put(store: &dyn OrderStore, from: u64, to: u64) -> Result<Put, StoreError> {
     store.put(0, &Batch::default(), from.as_ref(), &mark(to))
 }
 
-/// A line between, which can be cut between a commit and its answer.
+/// `put`, and `next` behind it.
+fn put_two(store: &dyn OrderStore, [from, to, next]: [u64; 3]) -> Result<(Put, bool), StoreError> {
+    let nothing = Batch::default();
+    store.put_with_next(
+        0,
+        &nothing,
+        Some(&mark(from)),
+        &mark(to),
+        (&nothing, &mark(next)),
+    )
+}
+
+/// What the server says once it has committed.
+const COMMITTED: &[u8] = b"COMMIT\0";
+/// What it says once the mark has moved.
+const MOVED: &[u8] = b"UPDATE 1\0";
+
+/// Which line, counted from 0 as they are drawn, and in place of what.
+type Cut = (usize, &'static [u8]);
+
+/// Lines between, each of which can be cut in place of an answer.
 struct Proxy {
     port: u16,
-    cut: Arc<AtomicBool>,
+    cut: Arc<Mutex<Option<Cut>>>,
 }
 
 impl Proxy {
     fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::new(Mutex::new(None));
         let cuts = Arc::clone(&cut);
         std::thread::spawn(move || {
-            for ours in listener.incoming().map_while(Result::ok) {
+            let lines = listener.incoming().map_while(Result::ok);
+            for (line, ours) in lines.enumerate() {
                 let theirs = TcpStream::connect(("127.0.0.1", server)).unwrap();
                 let (there, back) = (ours.try_clone().unwrap(), theirs.try_clone().unwrap());
                 let cuts = Arc::clone(&cuts);
                 std::thread::spawn(move || pass(there, theirs, |_| true));
                 std::thread::spawn(move || {
                     pass(back, ours, |bytes| {
-                        // What the server says once it has committed.
-                        let is_answer = bytes.windows(7).any(|w| w == b"COMMIT\0");
-                        !(is_answer && cuts.swap(false, Ordering::SeqCst))
+                        let is_it = |cut: &mut Cut| {
+                            cut.0 == line && bytes.windows(cut.1.len()).any(|w| w == cut.1)
+                        };
+                        cuts.lock().take_if(is_it).is_none()
                     });
                 });
             }
         });
         Self { port, cut }
+    }
+
+    fn store(&self, server: &Server, database: &str) -> Arc<dyn OrderStore> {
+        let through = server.store(database).replace(
+            &format!("port = {}", server.port),
+            &format!("port = {}", self.port),
+        );
+        open(&store_config(&through), "".as_ref()).unwrap()
+    }
+
+    fn cut(&self, line: usize, answer: &'static [u8]) {
+        *self.cut.lock() = Some((line, answer));
+    }
+
+    #[track_caller]
+    fn assert_was_cut(&self) {
+        assert_eq!(*self.cut.lock(), None, "the line was cut");
     }
 }
 
@@ -303,21 +342,74 @@ fn pass(mut from: TcpStream, mut to: TcpStream, go_on: impl Fn(&[u8]) -> bool) {
 #[test]
 fn a_commit_whose_answer_is_lost_stands_and_is_not_done_twice() {
     let server = Server::shared();
-    let database = server.database();
-    let direct = server.store(&database);
     let proxy = Proxy::before(server.port);
-    let through = direct.replace(
-        &format!("port = {}", server.port),
-        &format!("port = {}", proxy.port),
-    );
-    let store = open(&store_config(&through), "".as_ref()).unwrap();
+    let store = proxy.store(&server, &server.database());
     assert_eq!(put(&*store, 0, 1).unwrap(), Put::Advanced);
-    proxy.cut.store(true, Ordering::SeqCst);
+    proxy.cut(0, COMMITTED);
     // It asks again by itself, and hears that the mark stands where it would have put it.
     let told = put(&*store, 1, 2).unwrap();
-    assert!(!proxy.cut.load(Ordering::SeqCst), "the line was cut");
+    proxy.assert_was_cut();
     assert_eq!(told, Put::MarkMoved(Some(mark(2))));
     assert_eq!(put(&*store, 2, 3).unwrap(), Put::Advanced);
+}
+
+#[test]
+fn a_second_line_that_is_cut_leaves_a_mark_that_tells() {
+    let server = Server::shared();
+    let proxy = Proxy::before(server.port);
+    let store = proxy.store(&server, &server.database());
+    let stands_at = |seq| assert_eq!(store.mark(0).unwrap(), Some(mark(seq)));
+    assert_eq!(put(&*store, 0, 1).unwrap(), Put::Advanced);
+
+    // A new line that is cut before its commit: the batch is not in, and comes again.
+    proxy.cut(1, MOVED);
+    let told = put_two(&*store, [1, 2, 3]).unwrap();
+    proxy.assert_was_cut();
+    assert_eq!(told, (Put::Advanced, false));
+    stands_at(2);
+    assert_eq!(put(&*store, 2, 3).unwrap(), Put::Advanced);
+
+    // One that stood already is drawn anew and asked again by itself.
+    assert_eq!(put_two(&*store, [3, 4, 5]).unwrap(), (Put::Advanced, true));
+    proxy.cut(2, MOVED);
+    let told = put_two(&*store, [5, 6, 7]).unwrap();
+    proxy.assert_was_cut();
+    assert_eq!(told, (Put::Advanced, true));
+    stands_at(7);
+
+    // Its commit stands, and only the answer is lost: the mark tells the next time.
+    proxy.cut(3, COMMITTED);
+    let told = put_two(&*store, [7, 8, 9]).unwrap();
+    proxy.assert_was_cut();
+    assert_eq!(told, (Put::Advanced, false));
+    assert_eq!(put(&*store, 8, 9).unwrap(), Put::MarkMoved(Some(mark(9))));
+
+    // The first line's answer is lost, and the second batch is in: the mark tells too.
+    proxy.cut(0, COMMITTED);
+    let (told, _) = put_two(&*store, [9, 10, 11]).unwrap();
+    proxy.assert_was_cut();
+    let actual = store.mark(0).unwrap();
+    assert!([Some(mark(10)), Some(mark(11))].contains(&actual));
+    assert!(matches!(told, Put::MarkMoved(_)), "{told:?}");
+}
+
+#[test]
+fn two_batches_go_on_after_the_server_was_started_again() {
+    let server = Server::start();
+    let store = open(
+        &store_config(&server.store(&server.database())),
+        "".as_ref(),
+    )
+    .unwrap();
+    assert_eq!(put(&*store, 0, 1).unwrap(), Put::Advanced);
+    assert_eq!(put_two(&*store, [1, 2, 3]).unwrap().0, Put::Advanced);
+    assert_eq!(store.mark(0).unwrap(), Some(mark(3)));
+    server.kill();
+    let away = put_two(&*store, [3, 4, 5]).unwrap_err();
+    assert!(matches!(away, StoreError::Away(_)), "{away}");
+    server.run().unwrap();
+    assert_eq!(store.mark(0).unwrap(), Some(mark(3)));
+    assert_eq!(put_two(&*store, [3, 4, 5]).unwrap(), (Put::Advanced, true));
 }
 
 /// A certificate for `name`, its key, both as PEM.

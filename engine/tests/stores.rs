@@ -13,6 +13,8 @@
 
 #[macro_use]
 mod places;
+#[path = "stores/pairs.rs"]
+mod pairs;
 #[path = "stores/payments.rs"]
 mod payments;
 
@@ -280,6 +282,15 @@ fn a_replay_leaves_every_table_as_it_was(fresh: Fresh) {
         assert_eq!(again, Put::Advanced);
         assert_eq!(place.tables(), before);
     }
+    // With another mark, and beside what was never told.
+    let late = ordered("tea", 30);
+    let more = orders.iter().chain([&late]);
+    let again = store.put(0, &batch(more), Some(&mark(9)), &mark(10));
+    assert_eq!(again.unwrap(), Put::Advanced);
+    let (tidy, all) = (fresh(), orders.iter().chain([&late]));
+    let whole = tidy.open().unwrap();
+    whole.put(0, &batch(all), None, &mark(10)).unwrap();
+    assert_eq!(place.tables(), tidy.tables());
 }
 
 fn rows_in_any_order_come_to_the_same(fresh: Fresh) {

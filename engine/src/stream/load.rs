@@ -1,7 +1,8 @@
-//! From ledger records to a batch; the next one is made while the store takes this one.
+//! From ledger records to a batch; the next ones are made while the store takes this one.
 //!
-//! A store in another process leaves this one idle while it works. Reading ahead is
-//! one batch deep, and only while nobody buys: it takes a second processor.
+//! A store in another process leaves this one idle while it works, and may take two
+//! batches at a time. Reading ahead is as deep as that needs, and only while nobody buys:
+//! it takes a second processor.
 
 use floodgate_ledger::{Ledger, ReadError, Seq};
 
@@ -55,26 +56,43 @@ pub(super) fn load(ledger: &Ledger, config: &WorkerConfig, from: Seq) -> Result<
     }))
 }
 
-/// Does `work`, and meanwhile loads what follows `seq` if a whole batch of it is there.
-/// What cannot be read is left to the turn that needs it.
+/// Does `work`, and meanwhile loads what follows `seq`, as many whole batches of it as
+/// are there, `n_max` at most. What cannot be read is left to the turn that needs it.
 pub(super) fn meanwhile<T>(
     (ledger, config): (&Ledger, &WorkerConfig),
     seq: Seq,
+    n_max: usize,
     work: impl FnOnce() -> T,
-) -> (T, Option<Load>) {
-    let waiting = ledger.tip().seq.0.saturating_sub(seq.0);
-    if waiting < config.batch_records_max as u64 {
-        return (work(), None);
+) -> (T, Vec<Load>) {
+    if n_max == 0 || !is_whole(ledger, config, seq) {
+        return (work(), Vec::new());
     }
     std::thread::scope(|scope| {
         let ahead = std::thread::Builder::new()
             .name("stream-ahead".into())
-            .spawn_scoped(scope, || load(ledger, config, seq.next()));
+            .spawn_scoped(scope, || load_whole(ledger, config, seq, n_max));
         let done = work();
         let loaded = ahead.ok().and_then(|thread| thread.join().ok());
-        match loaded {
-            Some(Ok(Loaded::Some(load))) => (done, Some(load)),
-            Some(Ok(Loaded::Nothing | Loaded::Trimmed) | Err(_)) | None => (done, None),
-        }
+        (done, loaded.unwrap_or_default())
     })
+}
+
+/// Whether what follows `seq` fills a batch.
+fn is_whole(ledger: &Ledger, config: &WorkerConfig, seq: Seq) -> bool {
+    let waiting = ledger.tip().seq.0.saturating_sub(seq.0);
+    waiting >= config.batch_records_max as u64
+}
+
+fn load_whole(ledger: &Ledger, config: &WorkerConfig, mut seq: Seq, n_max: usize) -> Vec<Load> {
+    let mut loads = Vec::with_capacity(n_max);
+    while loads.len() < n_max && is_whole(ledger, config, seq) {
+        match load(ledger, config, seq.next()) {
+            Ok(Loaded::Some(load)) => {
+                seq = load.to.seq;
+                loads.push(load);
+            }
+            Ok(Loaded::Nothing | Loaded::Trimmed) | Err(_) => break,
+        }
+    }
+    loads
 }

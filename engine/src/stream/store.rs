@@ -158,6 +158,20 @@ pub trait OrderStore: Send + Sync {
         to: &Mark,
     ) -> Result<Put, StoreError>;
 
+    /// `put`, and `next` behind it: a store that can writes both at the same time. Either
+    /// is all or nothing with a mark of its own, and `next` never goes in first. True:
+    /// `next` is in too. False says nothing about it, and it may be put again.
+    fn put_with_next(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+        _next: (&Batch, &Mark),
+    ) -> Result<(Put, bool), StoreError> {
+        Ok((self.put(node, batch, from, to)?, false))
+    }
+
     /// Every sale that a row is of.
     fn sales(&self) -> Result<Vec<SaleId>, StoreError>;
 

@@ -4,7 +4,7 @@
 //! sales do not wait for it, and while many records come it rests most of the time
 //! (`pace.rs`). Once the rush is over it works without a rest until it is even.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use super::load::{self, Load, Loaded};
 use super::metrics::StreamMetrics;
 use super::pace::{self, Worked};
 use super::refill::{Refill, Refilled};
-use super::store::{Mark, OrderStore, Put, StoreError};
+use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
 
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ impl StreamWorker {
             chance: Rng::with_seed(config.seed),
             config,
             calm: false,
-            ahead: None,
+            ahead: VecDeque::new(),
             lag: Lag::new(lagging, metrics.clone()),
             metrics,
             shared: Arc::clone(&shared),
@@ -195,9 +195,13 @@ struct Worker {
     chance: Rng,
     /// Nobody bought during the last batch.
     calm: bool,
-    /// What follows the last batch, if it was read already.
-    ahead: Option<Load>,
+    /// What follows the last batch, as far as it was read already.
+    ahead: VecDeque<Load>,
 }
+
+/// A store may take two at a time, and the next two are made meanwhile: so many wait
+/// beside the one that is put.
+const AHEAD_MAX: usize = 3;
 
 /// Why the worker cannot go on by itself.
 pub(super) enum Halt {
@@ -227,6 +231,9 @@ impl From<Disagreement> for Halt {
         Self::Stop(error.to_string())
     }
 }
+
+/// What became of a batch, and whether the next is in too.
+type Asked = Result<(Put, bool), StoreError>;
 
 impl Worker {
     fn run(mut self) {
@@ -307,16 +314,19 @@ impl Worker {
         Ok(mark)
     }
 
-    /// One batch; returns how many records it carried.
+    /// One batch, and the next with it if the store can and nobody buys; returns how many
+    /// records that carried.
     fn step(&mut self, mark: &mut Option<Mark>) -> Result<usize, Halt> {
         let from = first_after(mark.as_ref());
-        let ahead = self.ahead.take().filter(|load| load.from == from);
+        if self.ahead.front().is_some_and(|load| load.from != from) {
+            self.ahead.clear();
+        }
         let Load {
             batch,
             to,
             n_records,
             ..
-        } = match ahead {
+        } = match self.ahead.pop_front() {
             Some(load) => load,
             None => match load::load(&self.ledger, &self.config, from)? {
                 Loaded::Some(load) => load,
@@ -324,19 +334,20 @@ impl Worker {
                 Loaded::Trimmed => return self.refill(mark),
             },
         };
-        let put = || self.store.put(self.config.node, &batch, mark.as_ref(), &to);
-        let (asked, ahead) = if self.calm {
-            load::meanwhile((&self.ledger, &self.config), to.seq, put)
-        } else {
-            (put(), None)
-        };
-        self.ahead = ahead;
+        let (asked, loaded) = self.ask(&batch, mark.as_ref(), &to);
+        self.ahead.extend(loaded);
         let put = match asked {
-            Ok(Put::Advanced) => {
+            Ok((Put::Advanced, next_is_in)) => {
                 self.aside.taken(&batch, from.0, &to)?;
+                let next = self.ahead.pop_front_if(|_| next_is_in);
+                if let Some(next) = next {
+                    self.aside.taken(&next.batch, next.from.0, &next.to)?;
+                    *mark = Some(next.to);
+                    return Ok(n_records + next.n_records);
+                }
                 Put::Advanced
             }
-            Ok(moved @ Put::MarkMoved(_)) => moved,
+            Ok((moved @ Put::MarkMoved(_), _)) => moved,
             Err(error) => {
                 // Only a refusal of rows is the rows' own fault.
                 error.refusal()?;
@@ -349,6 +360,24 @@ impl Worker {
             Put::MarkMoved(actual) => self.follow(mark, actual)?,
         }
         Ok(n_records)
+    }
+
+    /// Puts a batch. While nobody buys the next one goes with it, if it was read already,
+    /// and what follows is read meanwhile.
+    fn ask(&self, batch: &Batch, from: Option<&Mark>, to: &Mark) -> (Asked, Vec<Load>) {
+        let (store, node) = (&self.store, self.config.node);
+        let alone = || Ok((store.put(node, batch, from, to)?, false));
+        if !self.calm {
+            return (alone(), Vec::new());
+        }
+        let n_max = AHEAD_MAX.saturating_sub(self.ahead.len());
+        let last = self.ahead.back().map_or(to.seq, |load| load.to.seq);
+        load::meanwhile((&self.ledger, &self.config), last, n_max, || {
+            match self.ahead.front() {
+                Some(next) => store.put_with_next(node, batch, from, to, (&next.batch, &next.to)),
+                None => alone(),
+            }
+        })
     }
 
     /// Somebody else moved the mark: goes on from there, if it is of this ledger.

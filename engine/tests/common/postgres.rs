@@ -10,11 +10,11 @@
     reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
 )]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::JoinHandle;
@@ -253,6 +253,14 @@ impl Server {
             .arg(statements))
     }
 
+    /// Somebody else whose transaction stays open while other things happen.
+    pub fn session(&self, database: &str) -> Session {
+        let mut psql = self.client("psql", database);
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"]);
+        psql.stdin(Stdio::piped()).stdout(Stdio::null());
+        Session(psql.spawn().unwrap())
+    }
+
     /// A backup as SQL that puts the database back to this moment, whatever is in it.
     pub fn dump(&self, database: &str) -> String {
         let mut dump = self.client("pg_dump", database);
@@ -275,6 +283,24 @@ impl Server {
             ])
             .arg(&file))
         .unwrap();
+    }
+}
+
+/// Hung up at the end: what it has not committed is rolled back.
+pub struct Session(Child);
+
+impl Session {
+    /// Does not wait for an answer.
+    pub fn say(&mut self, sql: &str) {
+        let stdin = self.0.stdin.as_mut().unwrap();
+        writeln!(stdin, "{sql};").unwrap();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -209,6 +209,13 @@ fn a_replay_of_purchases_leaves_every_table_as_it_was(fresh: Fresh) {
     let again = store.put(0, &batch, Some(&mark(9)), &mark(9)).unwrap();
     assert_eq!(again, Put::Advanced);
     assert_eq!(place.tables(), before);
+    // With another mark.
+    let again = store.put(0, &batch, Some(&mark(9)), &mark(10)).unwrap();
+    assert_eq!(again, Put::Advanced);
+    let after = place.tables();
+    for table in before.keys().filter(|name| *name != "stream_marks") {
+        assert_eq!(before[table], after[table], "{table}");
+    }
 }
 
 fn purchases_in_any_order_come_to_the_same(fresh: Fresh) {

@@ -4,8 +4,14 @@
 //! is two flights there and back: move the mark, which also settles who writes, then
 //! all rows as arrays together with the commit. How durable a commit is, is the
 //! server's to say: rows and mark are lost together or not at all.
+//!
+//! A server works with one processor a line. So a second line may write the next batch
+//! meanwhile: its rows first, then it waits for the mark's row, which the first line
+//! holds until it has committed or failed, and goes in only if the mark is where the
+//! first batch puts it. The server sees every wait, so none of them is for ever.
 
 mod after;
+mod apart;
 mod columns;
 mod line;
 mod migrate;
@@ -14,6 +20,8 @@ mod tls;
 mod verdict;
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
@@ -21,9 +29,10 @@ use parking_lot::Mutex;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use self::apart::are_apart;
 use self::columns::{Columns, Params};
 use self::line::{Line, Link, Trouble};
-use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK};
+use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK, Statements, Told};
 use super::fact::{EntitlementFact, PaymentFact, Stored};
 use super::store::{
     Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
@@ -36,6 +45,8 @@ const COUNT_MAX: Duration = Duration::from_secs(600);
 
 pub struct PostgresStore {
     writer: Mutex<Line>,
+    /// Writes the batch that follows the writer's; drawn when there is one.
+    second: Mutex<Line>,
     reader: Mutex<Line>,
     /// For any question but a count.
     answer_max: Duration,
@@ -50,6 +61,7 @@ impl PostgresStore {
         };
         let store = Self {
             writer: line(config.statement_max)?,
+            second: line(config.statement_max)?,
             reader: line(COUNT_MAX)?,
             answer_max: config.statement_max,
         };
@@ -69,48 +81,163 @@ impl PostgresStore {
             None => Err(StoreError::Away("others ask it all the time".to_owned())),
         }
     }
+
+    /// Puts a batch on the writer's line. It says whenever it holds the mark's row.
+    fn put_first(&self, batch: &Sent<'_>, mark_is_held: impl Fn()) -> Result<Put, StoreError> {
+        let put = |time| {
+            self.ask(&self.writer, self.answer_max, async |link| {
+                put(link, batch, time, &mark_is_held).await
+            })
+        };
+        // A mark that stays where it is comes with rows that may be there.
+        if batch.from == Some(batch.to) {
+            return put(Time::Again);
+        }
+        match put(Time::First) {
+            // Perhaps only for what was told before.
+            Err(StoreError::Poison { .. }) => put(Time::Again),
+            put => put,
+        }
+    }
+
+    /// Puts `next` on the second line as soon as the batch before it holds the mark's
+    /// row, which ends at `from`; never if it does not come to that.
+    fn put_second(
+        &self,
+        node: u16,
+        (next, from, to): (&Batch, &Mark, &Mark),
+        mark_held: &mpsc::Receiver<()>,
+    ) -> bool {
+        let batch = Sent {
+            node,
+            columns: Columns::of(next),
+            from: Some(from),
+            to,
+        };
+        if mark_held.recv().is_err() {
+            return false;
+        }
+        let put = self.ask(&self.second, self.answer_max, async |link| {
+            put_behind(link, &batch).await
+        });
+        put.unwrap_or_else(|error| {
+            // The stream puts it again, and then the error is everybody's.
+            tracing::debug!(%error, "the second line did not take its batch");
+            false
+        })
+    }
+}
+
+/// A batch as it is sent.
+struct Sent<'a> {
+    node: u16,
+    columns: Columns<'a>,
+    from: Option<&'a Mark>,
+    to: &'a Mark,
+}
+
+/// A ledger tells everything once, and so a batch is first sent as if nothing of it had
+/// been told: an insert that asks for conflicts is a third of the server's work. Only
+/// where that is refused is it sent again, and asks.
+#[derive(Clone, Copy)]
+enum Time {
+    First,
+    Again,
+}
+
+impl Time {
+    fn told(self, sql: &Statements) -> &Told {
+        match self {
+            Self::First => &sql.told_first,
+            Self::Again => &sql.told_again,
+        }
+    }
 }
 
 async fn put(
     link: &Link,
-    node: u16,
-    columns: &Columns<'_>,
-    from: Option<&Mark>,
-    to: &Mark,
+    batch: &Sent<'_>,
+    time: Time,
+    mark_is_held: impl Fn(),
 ) -> Result<Put, Trouble> {
-    let (client, sql) = (&link.client, &link.sql);
+    let client = &link.client;
     let (begun, moved) = tokio::join!(
         biased;
         client.batch_execute(BEGIN),
-        move_mark(link, node, from, to)
+        move_mark(link, batch)
     );
     begun?;
     if moved? == 0 {
-        let actual = read_mark(link, node).await?;
+        let actual = read_mark(link, batch.node).await?;
         client.batch_execute(ROLLBACK).await?;
         return Ok(Put::MarkMoved(actual));
     }
-    let (orders, items) = (columns.orders.params(), columns.items.params());
-    let (events, messages) = (columns.events.params(), columns.events.messages());
+    mark_is_held();
     // After a refusal the commit rolls back, and says nothing: the refusal does.
-    let (orders, items, events, outbox, after, done) = tokio::join!(
+    let (written, done) = tokio::join!(
         biased;
-        client.execute(&sql.orders, &orders),
-        client.execute(&sql.items, &items),
-        client.execute(&sql.events, &events),
-        client.execute(&sql.outbox, &messages),
-        put_after(link, columns),
+        put_rows(link, &batch.columns, time),
         client.batch_execute(COMMIT),
     );
-    for written in [orders, items, events, outbox, after] {
-        written?;
-    }
+    written?;
     done?;
     Ok(Put::Advanced)
 }
 
+/// A batch behind one that holds the mark's row and puts the mark where this one starts;
+/// says whether it is in. The commit is a flight of its own, because only a mark that
+/// moved is worth one.
+async fn put_behind(link: &Link, batch: &Sent<'_>) -> Result<bool, Trouble> {
+    let (client, sql) = (&link.client, &link.sql);
+    let node = i64::from(batch.node);
+    let mark_of: Params<'_, 1> = [&node];
+    let (begun, written, held, moved) = tokio::join!(
+        biased;
+        client.batch_execute(BEGIN),
+        put_rows(link, &batch.columns, Time::First),
+        // An update would look for the mark as it was before the wait.
+        client.query_opt(&sql.hold_mark, &mark_of),
+        move_mark(link, batch),
+    );
+    begun?;
+    written?;
+    held?;
+    let is_next = moved? > 0;
+    let end = if is_next { COMMIT } else { ROLLBACK };
+    client.batch_execute(end).await?;
+    Ok(is_next)
+}
+
+/// In one flight.
+async fn put_rows(
+    link: &Link,
+    columns: &Columns<'_>,
+    time: Time,
+) -> Result<(), tokio_postgres::Error> {
+    let (client, sql) = (&link.client, &link.sql);
+    let told = time.told(sql);
+    let (orders, items) = (columns.orders.params(), columns.items.params());
+    let (events, messages) = (columns.events.params(), columns.events.messages());
+    let (orders, items, events, outbox, after) = tokio::join!(
+        biased;
+        client.execute(&sql.orders, &orders),
+        client.execute(&sql.items, &items),
+        client.execute(&told.events, &events),
+        client.execute(&told.outbox, &messages),
+        put_after(link, columns, told),
+    );
+    for written in [orders, items, events, outbox, after] {
+        written?;
+    }
+    Ok(())
+}
+
 /// What came after orders: most batches of a rush have none of it, and pay nothing.
-async fn put_after(link: &Link, columns: &Columns<'_>) -> Result<u64, tokio_postgres::Error> {
+async fn put_after(
+    link: &Link,
+    columns: &Columns<'_>,
+    told: &Told,
+) -> Result<u64, tokio_postgres::Error> {
     let (client, sql) = (&link.client, &link.sql);
     if columns.payments.payment_id.is_empty()
         && columns.entitlements.entitlement_id.is_empty()
@@ -124,22 +251,17 @@ async fn put_after(link: &Link, columns: &Columns<'_>) -> Result<u64, tokio_post
         biased;
         client.execute(&sql.payments, &payments),
         client.execute(&sql.entitlements, &entitlements),
-        client.execute(&sql.messages, &messages),
+        client.execute(&told.messages, &messages),
     );
     Ok(payments? + entitlements? + messages?)
 }
 
 /// Says how many rows it moved: one or none.
-async fn move_mark(
-    link: &Link,
-    node: u16,
-    from: Option<&Mark>,
-    to: &Mark,
-) -> Result<u64, tokio_postgres::Error> {
-    let (client, sql) = (&link.client, &link.sql);
-    let (node, seq) = (i64::from(node), to.seq.0.cast_signed());
+async fn move_mark(link: &Link, batch: &Sent<'_>) -> Result<u64, tokio_postgres::Error> {
+    let (client, sql, to) = (&link.client, &link.sql, batch.to);
+    let (node, seq) = (i64::from(batch.node), to.seq.0.cast_signed());
     let (ledger, hash) = (to.ledger.0.as_slice(), to.hash.0.as_slice());
-    match from {
+    match batch.from {
         None => {
             client
                 .execute(&sql.first_mark, &[&node, &ledger, &seq, &hash])
@@ -232,9 +354,47 @@ impl OrderStore for PostgresStore {
         from: Option<&Mark>,
         to: &Mark,
     ) -> Result<Put, StoreError> {
-        let columns = Columns::of(batch);
-        self.ask(&self.writer, self.answer_max, async |link| {
-            put(link, node, &columns, from, to).await
+        let batch = Sent {
+            node,
+            columns: Columns::of(batch),
+            from,
+            to,
+        };
+        self.put_first(&batch, || {})
+    }
+
+    fn put_with_next(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+        (next, next_to): (&Batch, &Mark),
+    ) -> Result<(Put, bool), StoreError> {
+        // The first mark of all has no row yet to wait for.
+        if from.is_none() || !are_apart(batch, next) {
+            return Ok((self.put(node, batch, from, to)?, false));
+        }
+        let (hold, held) = mpsc::channel();
+        thread::scope(|scope| {
+            let second = thread::Builder::new()
+                .name("stream-second".into())
+                .spawn_scoped(scope, move || {
+                    self.put_second(node, (next, to, next_to), &held)
+                });
+            let batch = Sent {
+                node,
+                columns: Columns::of(batch),
+                from,
+                to,
+            };
+            let put = self.put_first(&batch, || {
+                // Nobody listens where there is no second thread, and once is enough.
+                let _ = hold.send(());
+            });
+            drop(hold);
+            let next_is_in = second.is_ok_and(|thread| thread.join().unwrap_or(false));
+            Ok((put?, next_is_in))
         })
     }
 

@@ -12,6 +12,7 @@ pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
 const MARK: &str = "SELECT ledger, seq, hash FROM stream_marks WHERE node = $1";
+const HOLD_MARK: &str = "SELECT 1 FROM stream_marks WHERE node = $1 FOR UPDATE";
 const FIRST_MARK: &str =
     "INSERT INTO stream_marks (node, ledger, seq, hash) VALUES ($1, $2, $3, $4)
      ON CONFLICT (node) DO NOTHING";
@@ -29,14 +30,14 @@ const ITEMS: &str = "INSERT INTO order_items (order_id, sku_id, quantity, price_
      SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[])
      ON CONFLICT (order_id, sku_id) DO NOTHING";
 const EVENTS: &str = "INSERT INTO order_events (order_id, version, event_type, occurred_at)
-     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[])
-     ON CONFLICT (order_id, version) DO NOTHING";
+     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[])";
+const UNLESS_EVENT: &str = "ON CONFLICT (order_id, version) DO NOTHING";
 const OUTBOX: &str =
     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
      SELECT e.id, 'order', e.order_id::text, e.event, e.payload, e.at
      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::bigint[])
-       AS e (id, order_id, event, payload, at)
-     ON CONFLICT (id) DO NOTHING";
+       AS e (id, order_id, event, payload, at)";
+const UNLESS_MESSAGE: &str = "ON CONFLICT (id) DO NOTHING";
 const PAYMENTS: &str = "INSERT INTO payments (payment_id, channel, channel_txn_no, order_id, sale_id, status, version,
                            amount_cent, currency, paid_at, received_at, updated_at, note, refund_no, raw, snapshot)
      SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::bigint[],
@@ -60,8 +61,7 @@ const ENTITLEMENTS: &str = "INSERT INTO entitlements (entitlement_id, user_id, w
 /// Of other aggregates than orders.
 const MESSAGES: &str =
     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
-     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bigint[])
-     ON CONFLICT (id) DO NOTHING";
+     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bigint[])";
 const PAYMENTS_PAGE: &str =
     "SELECT snapshot, version, status, updated_at, sale_id, payment_id FROM payments
      WHERE sale_id = $1 AND payment_id > $2 ORDER BY payment_id LIMIT $3";
@@ -84,15 +84,16 @@ const COUNTS: &str = "SELECT i.sku_id,
 
 pub(super) struct Statements {
     pub mark: Statement,
+    pub hold_mark: Statement,
     pub first_mark: Statement,
     pub move_mark: Statement,
     pub orders: Statement,
     pub items: Statement,
-    pub events: Statement,
-    pub outbox: Statement,
     pub payments: Statement,
     pub entitlements: Statement,
-    pub messages: Statement,
+    /// What is told, where none of it is there yet, and where some may be.
+    pub told_first: Told,
+    pub told_again: Told,
     pub page: Statement,
     pub payments_page: Statement,
     pub loose_payments_page: Statement,
@@ -100,13 +101,42 @@ pub(super) struct Statements {
     pub counts: Statement,
 }
 
+/// Events, and messages of orders and of others.
+pub(super) struct Told {
+    pub events: Statement,
+    pub outbox: Statement,
+    pub messages: Statement,
+}
+
+impl Told {
+    async fn prepare(client: &Client, unless: [&str; 2]) -> Result<Self, Error> {
+        let [event, message] = unless;
+        let (events, outbox, messages) = (
+            format!("{EVENTS} {event}"),
+            format!("{OUTBOX} {message}"),
+            format!("{MESSAGES} {message}"),
+        );
+        let (events, outbox, messages) = tokio::try_join!(
+            client.prepare(&events),
+            client.prepare(&outbox),
+            client.prepare(&messages),
+        )?;
+        Ok(Self {
+            events,
+            outbox,
+            messages,
+        })
+    }
+}
+
 impl Statements {
     /// One flight: each is asked for before the first is answered.
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (marks, rows, looks) = tokio::try_join!(
+        let (marks, rows, told_first, told_again, looks) = tokio::try_join!(
             async {
                 tokio::try_join!(
                     client.prepare(MARK),
+                    client.prepare(HOLD_MARK),
                     client.prepare(FIRST_MARK),
                     client.prepare(MOVE_MARK),
                 )
@@ -115,13 +145,12 @@ impl Statements {
                 tokio::try_join!(
                     client.prepare(ORDERS),
                     client.prepare(ITEMS),
-                    client.prepare(EVENTS),
-                    client.prepare(OUTBOX),
                     client.prepare(PAYMENTS),
                     client.prepare(ENTITLEMENTS),
-                    client.prepare(MESSAGES),
                 )
             },
+            Told::prepare(client, ["", ""]),
+            Told::prepare(client, [UNLESS_EVENT, UNLESS_MESSAGE]),
             async {
                 tokio::try_join!(
                     client.prepare(PAGE),
@@ -132,20 +161,20 @@ impl Statements {
                 )
             },
         )?;
-        let (mark, first_mark, move_mark) = marks;
-        let (orders, items, events, outbox, payments, entitlements, messages) = rows;
+        let (mark, hold_mark, first_mark, move_mark) = marks;
+        let (orders, items, payments, entitlements) = rows;
         let (page, payments_page, loose_payments_page, entitlements_page, counts) = looks;
         Ok(Self {
             mark,
+            hold_mark,
             first_mark,
             move_mark,
             orders,
             items,
-            events,
-            outbox,
             payments,
             entitlements,
-            messages,
+            told_first,
+            told_again,
             page,
             payments_page,
             loose_payments_page,

@@ -15,9 +15,10 @@ for i = 1, n_skus do
   end
 end
 local stock = hmget(STOCK, fields)
--- A key that is gone took what it knew along: every key there is has one field at least.
+-- A key that is gone took what it knew along. One that was written to since is there
+-- again, but without the field that only a rebuild puts there.
 for i = 2, #KEYS do
-  if call('HLEN', KEYS[i]) == 0 then
+  if not call('HMGET', KEYS[i], '_')[1] then
     return {2, meta[1], tonumber(meta[2])}
   end
 end

@@ -16,9 +16,10 @@ mod common;
 mod postgres;
 mod stampede;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{Engine, open_sale, redis};
+use fastrand::Rng;
 use postgres::Server;
 use stampede::{Pace, Stampede};
 
@@ -116,34 +117,10 @@ rate = 200.0
 seconds = 12.0
 "#;
 
-/// Numbers that look random and are the same for the same seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn up_to(&mut self, max: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        1 + (z ^ (z >> 31)) % max
-    }
-}
-
 fn start(folder: &tempfile::TempDir, places: &str, http: &str, admin: &str) -> Engine {
     let more = format!("{places}[payment]\nprovider = \"mock\"\n");
     let config = open_sale("other", 1, 1, &more);
-    let engine =
-        Engine::start_on(folder, &config, http, admin, "").unwrap_or_else(|why| panic!("{why}"));
-    for _ in 0..600 {
-        if engine.admin("GET", "/readyz", "").status == 200 {
-            return engine;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!(
-        "never ready: {}",
-        engine.admin("GET", "/readyz?verbose", "").body
-    );
+    stampede::started(folder, &config, http, admin)
 }
 
 /// `then` hears where a Redis and a PostgreSQL of our own are, as configuration. Where
@@ -187,7 +164,7 @@ impl Evening {
         let seed = std::env::var("SEED").ok().filter(|text| !text.is_empty());
         let seed: u64 = seed.map_or(self.seed, |text| text.parse().expect("SEED is a number"));
         println!("SEED={seed}");
-        let mut dice = Dice(seed);
+        let mut dice = Rng::with_seed(seed);
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("engine.log");
         let pace = Pace {
@@ -205,7 +182,7 @@ impl Evening {
             &["--seed", &seed.to_string()],
         );
         let doors_open = Instant::now();
-        let mut kills = [0; KILLS].map(|_| dice.up_to(self.records));
+        let mut kills = [0; KILLS].map(|_| dice.u64(1..=self.records));
         kills.sort_unstable();
         for at in kills {
             let more = at.saturating_sub(pace.records(&engine)).max(1);

@@ -357,7 +357,8 @@ fn a_commit_whose_answer_is_lost_stands_and_is_not_done_twice() {
 fn a_second_line_that_is_cut_leaves_a_mark_that_tells() {
     let server = Server::shared();
     let proxy = Proxy::before(server.port);
-    let store = proxy.store(&server, &server.database());
+    let database = server.database();
+    let store = proxy.store(&server, &database);
     let stands_at = |seq| assert_eq!(store.mark(0).unwrap(), Some(mark(seq)));
     assert_eq!(put(&*store, 0, 1).unwrap(), Put::Advanced);
 
@@ -369,27 +370,36 @@ fn a_second_line_that_is_cut_leaves_a_mark_that_tells() {
     stands_at(2);
     assert_eq!(put(&*store, 2, 3).unwrap(), Put::Advanced);
 
-    // One that stood already is drawn anew and asked again by itself.
-    assert_eq!(put_two(&*store, [3, 4, 5]).unwrap(), (Put::Advanced, true));
-    proxy.cut(2, MOVED);
-    let told = put_two(&*store, [5, 6, 7]).unwrap();
-    proxy.assert_was_cut();
-    assert_eq!(told, (Put::Advanced, true));
-    stands_at(7);
+    // It rests for a while: the one that follows goes alone.
+    assert_eq!(put_two(&*store, [3, 4, 5]).unwrap(), (Put::Advanced, false));
+    stands_at(4);
 
-    // Its commit stands, and only the answer is lost: the mark tells the next time.
-    proxy.cut(3, COMMITTED);
+    // One that stood already is drawn anew and asked again by itself.
+    let store = proxy.store(&server, &database);
+    let stands_at = |seq| assert_eq!(store.mark(0).unwrap(), Some(mark(seq)));
+    assert_eq!(put(&*store, 4, 5).unwrap(), Put::Advanced);
+    assert_eq!(put_two(&*store, [5, 6, 7]).unwrap(), (Put::Advanced, true));
+    proxy.cut(3, MOVED);
     let told = put_two(&*store, [7, 8, 9]).unwrap();
     proxy.assert_was_cut();
+    assert_eq!(told, (Put::Advanced, true));
+    stands_at(9);
+
+    // Its commit stands, and only the answer is lost: the mark tells the next time.
+    proxy.cut(4, COMMITTED);
+    let told = put_two(&*store, [9, 10, 11]).unwrap();
+    proxy.assert_was_cut();
     assert_eq!(told, (Put::Advanced, false));
-    assert_eq!(put(&*store, 8, 9).unwrap(), Put::MarkMoved(Some(mark(9))));
+    let moved = put(&*store, 10, 11).unwrap();
+    assert_eq!(moved, Put::MarkMoved(Some(mark(11))));
 
     // The first line's answer is lost, and the second batch is in: the mark tells too.
-    proxy.cut(0, COMMITTED);
-    let (told, _) = put_two(&*store, [9, 10, 11]).unwrap();
+    let store = proxy.store(&server, &database);
+    proxy.cut(6, COMMITTED);
+    let (told, _) = put_two(&*store, [11, 12, 13]).unwrap();
     proxy.assert_was_cut();
     let actual = store.mark(0).unwrap();
-    assert!([Some(mark(10)), Some(mark(11))].contains(&actual));
+    assert!([Some(mark(12)), Some(mark(13))].contains(&actual));
     assert!(matches!(told, Put::MarkMoved(_)), "{told:?}");
 }
 

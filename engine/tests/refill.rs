@@ -10,16 +10,22 @@ use std::thread;
 use common::redis::{Host, hosts};
 use common::{Engine, open_sale};
 use fastrand::Rng;
+use floodgate_engine::domain::ids::{BucketNo, SaleId, UserId, home_bucket};
 use tempfile::TempDir;
 
-const BUCKETS: &str = "buckets = 8";
+const N_BUCKETS: u16 = 8;
 
 fn body(quantity: u32) -> String {
     format!(r#"{{"saleId":"tea","items":[{{"skuId":"unit","quantity":{quantity}}}]}}"#)
 }
 
 fn start(host: &Host, folder: &TempDir, units: u32, failpoints: &str) -> Engine {
-    let config = open_sale("tea", units, 3, &format!("{BUCKETS}\n{}", host.toml));
+    let config = open_sale(
+        "tea",
+        units,
+        3,
+        &format!("buckets = {N_BUCKETS}\n{}", host.toml),
+    );
     let any = "127.0.0.1:0";
     Engine::start_on(folder, &config, any, any, failpoints).expect("it opens")
 }
@@ -107,6 +113,17 @@ fn a_crash_at_either_step_of_a_transfer_loses_no_unit_and_makes_none() {
     hosts().iter().for_each(crash_at_either_step);
 }
 
+/// All at one bucket: however fast each of them is, every other bucket gives what it has,
+/// half by half.
+fn buyers_of_one_bucket(thread: u32) -> impl Iterator<Item = String> {
+    let sale = SaleId::parse("tea").expect("an id");
+    let all = (0..).map(move |n| format!("user-{thread}-{n}"));
+    all.filter(move |user| {
+        let user = UserId::parse(user).expect("an id");
+        home_bucket(&sale, &user, N_BUCKETS) == BucketNo(N_BUCKETS - 1)
+    })
+}
+
 fn crash_at_either_step(host: &Host) {
     let units = 200;
     for at in ["transfer-debited", "transfer-recorded"] {
@@ -124,8 +141,7 @@ fn crash_at_either_step(host: &Host) {
                 for t in 0..8 {
                     let (engine, told, died) = (&engine, &told, &died);
                     scope.spawn(move || {
-                        for n in 0..60 {
-                            let user = format!("user-{t}-{n}");
+                        for user in buyers_of_one_bucket(t).take(60) {
                             let Some(answer) = engine.try_buy(&user, "k", &body(1)) else {
                                 died.store(true, Ordering::Relaxed);
                                 return;

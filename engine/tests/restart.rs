@@ -8,9 +8,8 @@
 mod common;
 mod stampede;
 
-use std::time::Duration;
-
 use common::{Engine, open_sale, redis};
+use fastrand::Rng;
 use stampede::{Pace, Stampede};
 
 const KILLS: usize = 20;
@@ -63,33 +62,9 @@ rate = 1500.0
 seconds = 300.0
 "#;
 
-/// Numbers that look random and are the same for the same seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn up_to(&mut self, max: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        1 + (z ^ (z >> 31)) % max
-    }
-}
-
 fn start(folder: &tempfile::TempDir, stock: &str, http: &str, admin: &str) -> Engine {
     let config = open_sale("other", 1, 1, stock);
-    let engine =
-        Engine::start_on(folder, &config, http, admin, "").unwrap_or_else(|why| panic!("{why}"));
-    for _ in 0..600 {
-        if engine.admin("GET", "/readyz", "").status == 200 {
-            return engine;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!(
-        "never ready: {}",
-        engine.admin("GET", "/readyz?verbose", "").body
-    );
+    stampede::started(folder, &config, http, admin)
 }
 
 #[test]
@@ -108,7 +83,7 @@ fn twenty_kills(stock: &str) {
     let seed: u64 =
         std::env::var("SEED").map_or(7_731, |text| text.parse().expect("SEED is a number"));
     println!("SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Rng::with_seed(seed);
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("engine.log");
     let pace = Pace {
@@ -128,7 +103,7 @@ fn twenty_kills(stock: &str) {
 
     let mut n_kills = 0;
     while n_kills < KILLS {
-        let records = dice.up_to(RECORDS_BETWEEN_KILLS_MAX);
+        let records = dice.u64(1..=RECORDS_BETWEEN_KILLS_MAX);
         pace.wait(&engine, &mut buyers, records);
         engine.kill();
         n_kills += 1;

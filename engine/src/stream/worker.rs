@@ -280,8 +280,9 @@ impl Worker {
                     self.metrics.errors.inc();
                     tracing::warn!(why, "the order store did not take a batch; trying again");
                     *self.shared.state.lock() = StreamState::Waiting(why);
-                    // What the store has is unknown now: ask it.
+                    // What the store has is unknown now: ask it, and spare it a while.
                     known = false;
+                    self.calm = false;
                     let wait = pace::retry_wait(retry, self.chance.f64());
                     self.shared.sleep(wait);
                     retry = (retry * 2).min(self.config.retry_max);

@@ -1,9 +1,21 @@
 //! A stock host that lies: it forgets or invents things, holds an order in another
 //! version, or breaks off a script midway.
 
+use floodgate_engine::stock::embedded::Keyspace;
 use floodgate_engine::stock::{Args, BucketRef, Script};
 
 use crate::host::{SimHost, execute, with_vm};
+
+/// Of what stands under a user with this order: units, key with its length, and the order.
+fn with_user(keys: &Keyspace, users: &[u8], user: &[u8], slot: &[u8]) -> Option<[Vec<u8>; 3]> {
+    let value = keys.fields(users)?.get(user)?;
+    let mut parts = value.splitn(4, |b| *b == b':');
+    let [units, length, key, order] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    ([user, key].join(&b':') == slot).then(|| {
+        let key = [length, key].join(&b':');
+        [units.to_vec(), key, order.to_vec()]
+    })
+}
 
 impl SimHost {
     /// The host forgets or invents something about the first of a batch.
@@ -37,7 +49,14 @@ impl SimHost {
                     }
                 }
                 _ => {
-                    if keys.delete_fields(orders.as_bytes(), [slot].into_iter()) > 0 {
+                    let with_user = with_user(&keys, users.as_bytes(), user, slot);
+                    if let Some([units, _, _]) = &with_user {
+                        keys.fields_mut(users.as_bytes())
+                            .insert(user.into(), units.as_slice().into());
+                    }
+                    if with_user.is_some()
+                        || keys.delete_fields(orders.as_bytes(), [slot].into_iter()) > 0
+                    {
                         world.count("fault: the stock host forgot a key");
                         world.note(format_args!("a key forgotten"));
                     }
@@ -52,21 +71,27 @@ impl SimHost {
     pub fn put_version_off(&self, bucket: &BucketRef, args: &Args) {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
-        let [_, _, orders, ..] = bucket.keys();
-        let (slot, from) = (args[6], args[8]);
+        let [_, _, orders, users, ..] = bucket.keys();
+        let (slot, from, user) = (args[6], args[8], args[12]);
         with_vm(|vm| {
             let mut keys = vm.keyspace();
-            let Some(order) = keys.fields(orders.as_bytes()).and_then(|f| f.get(slot)) else {
-                return;
+            let with_user = with_user(&keys, users.as_bytes(), user, slot);
+            let own = keys.fields(orders.as_bytes()).and_then(|f| f.get(slot));
+            let (hash, field, before, order) = match (with_user, own) {
+                (Some([units, key, order]), _) => {
+                    (users, user, [&units[..], &key, b""].join(&b':'), order)
+                }
+                (None, Some(order)) => (orders, slot, Vec::new(), order.to_vec()),
+                (None, None) => return,
             };
             let parts: Vec<&[u8]> = order.splitn(5, |b| *b == b':').collect();
             // One that is done already must not be undone.
             if let [print, id, version, _mark, body] = parts[..]
                 && version == from
             {
-                let older = [print, id, b"7:11", body].join(&b':');
-                keys.fields_mut(orders.as_bytes())
-                    .insert(slot.into(), older.into());
+                let older = [&before, &[print, id, b"7:11", body].join(&b':')[..]].concat();
+                keys.fields_mut(hash.as_bytes())
+                    .insert(field.into(), older.into());
                 world.count("fault: the stock host has an order in another version");
                 world.note(format_args!("a hold in another version"));
             }

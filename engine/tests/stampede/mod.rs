@@ -9,8 +9,23 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::common::{Engine, harness};
+
+/// An engine that is ready to sell: after a kill it first reads its ledger.
+pub fn started(folder: &TempDir, config: &str, http: &str, admin: &str) -> Engine {
+    let engine =
+        Engine::start_on(folder, config, http, admin, "").unwrap_or_else(|why| panic!("{why}"));
+    for _ in 0..600 {
+        if engine.admin("GET", "/readyz", "").status == 200 {
+            return engine;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = engine.admin("GET", "/readyz?verbose", "").body;
+    panic!("never ready: {told}");
+}
 
 pub struct Stampede {
     child: Child,

@@ -200,7 +200,7 @@ impl Target {
         );
         client.batch_execute(&limits).await?;
         // Whichever line is drawn first: a database may have been put back to a day when
-        // its schema was older, and the other line need not notice.
+        // its schema was older, and the other lines need not notice.
         migrate(client).await?;
         Ok(Statements::prepare(client).await?)
     }

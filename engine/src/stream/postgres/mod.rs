@@ -1,6 +1,6 @@
 //! The order store in PostgreSQL, or in what speaks its protocol.
 //!
-//! One line writes and one reads, so that audits do not hold up the stream. A batch
+//! A line writes and another one reads, so that audits do not hold up the stream. A batch
 //! is two flights there and back: move the mark, which also settles who writes, then
 //! all rows as arrays together with the commit. How durable a commit is, is the
 //! server's to say: rows and mark are lost together or not at all.
@@ -22,7 +22,7 @@ mod verdict;
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
 use parking_lot::Mutex;
@@ -42,11 +42,15 @@ use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 
 /// A count reads every order of a sale; so long may it take.
 const COUNT_MAX: Duration = Duration::from_secs(600);
+/// Of the second line after a fault: a server that has no place for it, or no strength
+/// for two, would hold up the first batch with every try.
+const SECOND_RESTS: Duration = Duration::from_secs(60);
 
 pub struct PostgresStore {
     writer: Mutex<Line>,
     /// Writes the batch that follows the writer's; drawn when there is one.
     second: Mutex<Line>,
+    second_rests_until: Mutex<Option<Instant>>,
     reader: Mutex<Line>,
     /// For any question but a count.
     answer_max: Duration,
@@ -62,6 +66,7 @@ impl PostgresStore {
         let store = Self {
             writer: line(config.statement_max)?,
             second: line(config.statement_max)?,
+            second_rests_until: Mutex::new(None),
             reader: line(COUNT_MAX)?,
             answer_max: config.statement_max,
         };
@@ -122,9 +127,15 @@ impl PostgresStore {
         });
         put.unwrap_or_else(|error| {
             // The stream puts it again, and then the error is everybody's.
-            tracing::debug!(%error, "the second line did not take its batch");
+            tracing::warn!(%error, "the second line into the order store rests for a minute");
+            *self.second_rests_until.lock() = Some(Instant::now() + SECOND_RESTS);
             false
         })
+    }
+
+    fn second_rests(&self) -> bool {
+        let until = *self.second_rests_until.lock();
+        until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -372,7 +383,7 @@ impl OrderStore for PostgresStore {
         (next, next_to): (&Batch, &Mark),
     ) -> Result<(Put, bool), StoreError> {
         // The first mark of all has no row yet to wait for.
-        if from.is_none() || !are_apart(batch, next) {
+        if from.is_none() || self.second_rests() || !are_apart(batch, next) {
             return Ok((self.put(node, batch, from, to)?, false));
         }
         let (hold, held) = mpsc::channel();

@@ -245,6 +245,10 @@ pub async fn run(
         node: NODE,
         ready: Arc::clone(&ready),
     });
+    let (of_public, of_admin) = (connections.of("public"), connections.of("admin"));
+    // Before anybody can ask for metrics: a bound of none would be an alarm.
+    of_public.bound(descriptors.connections_max);
+    of_admin.bound(ADMIN_CONNECTIONS);
     let serving = tokio::spawn(http::serve(
         public_socket,
         Some(workers),
@@ -258,7 +262,7 @@ pub async fn run(
             patience: config.http.patience,
             grace: GRACE,
         },
-        connections.of("public"),
+        of_public,
         stopping,
     ));
     let serving_admin = tokio::spawn(http::serve(
@@ -275,7 +279,7 @@ pub async fn run(
             },
             grace: Duration::from_secs(1),
         },
-        connections.of("admin"),
+        of_admin,
         stopping_admin,
     ));
     tracing::info!(public = %addresses.public, admin = %addresses.admin, "floodgate is open");

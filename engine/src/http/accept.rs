@@ -92,8 +92,6 @@ pub async fn serve<S, F>(
         stop: stop.clone(),
         metrics,
     };
-    let max = i64::try_from(bounds.connections_max).unwrap_or(i64::MAX);
-    door.metrics.max.set(max);
     // Told once a streak: a log that fills up with it would be the next trouble.
     let mut failing = false;
     loop {
@@ -279,6 +277,7 @@ mod tests {
         let service = move |_, _| std::future::ready(Response::new(Body::from(page.clone())));
         let metrics = ConnectionMetrics::register(&prometheus::Registry::new()).expect("metrics");
         let metrics = metrics.of("public");
+        metrics.bound(bounds.connections_max);
         let serving = tokio::spawn(serve(
             listener,
             None,

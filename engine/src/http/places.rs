@@ -138,6 +138,11 @@ impl ConnectionMetrics {
 }
 
 impl ListenerMetrics {
+    /// So many connections may be open.
+    pub fn bound(&self, max: usize) {
+        self.max.set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+
     pub(super) fn late(&self, waited_for: Waits) -> &IntCounter {
         &self.late[waited_for as usize]
     }

@@ -386,7 +386,7 @@ impl OrderStore for PostgresStore {
         if from.is_none() || self.second_rests() || !are_apart(batch, next) {
             return Ok((self.put(node, batch, from, to)?, false));
         }
-        let (hold, held) = mpsc::channel();
+        let (hold, held) = mpsc::sync_channel(1);
         thread::scope(|scope| {
             let second = thread::Builder::new()
                 .name("stream-second".into())
@@ -401,7 +401,7 @@ impl OrderStore for PostgresStore {
             };
             let put = self.put_first(&batch, || {
                 // Nobody listens where there is no second thread, and once is enough.
-                let _ = hold.send(());
+                let _ = hold.try_send(());
             });
             drop(hold);
             let next_is_in = second.is_ok_and(|thread| thread.join().unwrap_or(false));

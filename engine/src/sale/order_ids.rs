@@ -68,21 +68,19 @@ impl OrderIds {
     /// `None` when the lease is used up: the ledger is behind, the buyer may retry.
     pub fn next(&mut self, lease: &IdLease, now: UnixMs) -> Option<OrderId> {
         let mut ms = now.0.max(lease.floor).max(self.last_ms);
+        let mut counter = 0;
         if ms == self.last_ms {
             match self.counter.checked_add(1) {
-                Some(next) => self.counter = next,
-                None => {
-                    ms += 1;
-                    self.counter = 0;
-                }
+                Some(next) => counter = next,
+                None => ms += 1,
             }
-        } else {
-            self.counter = 0;
         }
         if ms > lease.ceiling.load(Ordering::Acquire) {
             return None;
         }
-        self.last_ms = ms;
+        // Only now: an id that was not given must not free the counters of those that
+        // were, or they come again once the clock has stepped back.
+        (self.last_ms, self.counter) = (ms, counter);
         Some(OrderId::from_parts(OrderIdParts {
             ms,
             bucket: self.bucket,
@@ -112,6 +110,33 @@ mod tests {
                 assert!(seen.insert(ids.next(&lease, UnixMs(now)).expect("leased")));
             }
         }
+    }
+
+    /// What makes an id its own; the random bits are only there against guessing.
+    fn name(id: OrderId) -> (u64, u16) {
+        (id.parts().ms, id.parts().counter)
+    }
+
+    #[test]
+    fn ids_do_not_repeat_when_a_leap_past_the_lease_is_taken_back() {
+        let lease = IdLease::new(0, 10);
+        let (mut ids, mut seen) = (ids(), HashSet::new());
+        for now in [10, 10, 11, 10, 10, 9] {
+            let given = ids.next(&lease, UnixMs(now)).map(name);
+            assert_eq!(given.is_none(), now == 11, "nothing beyond the lease");
+            assert!(given.is_none_or(|id| seen.insert(id)), "{given:?} again");
+        }
+    }
+
+    #[test]
+    fn ids_do_not_repeat_when_a_full_millisecond_is_the_last_of_the_lease() {
+        let lease = IdLease::new(0, 10);
+        let (mut ids, mut seen) = (ids(), HashSet::new());
+        for _ in 0..70_000 {
+            let given = ids.next(&lease, UnixMs(10)).map(name);
+            assert!(given.is_none_or(|id| seen.insert(id)), "{given:?} again");
+        }
+        assert_eq!(seen.len(), 1 << 16);
     }
 
     #[test]

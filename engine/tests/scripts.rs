@@ -92,16 +92,26 @@ impl Order {
         format!("{items:x>32}:{}", self.id)
     }
 
+    /// What it begins with while it is live.
+    fn head(&self, version: u64) -> String {
+        format!("{}:{version}:{}:", self.name(), mark(version))
+    }
+
     /// As it stands while it is live.
     fn whole(&self) -> String {
-        let (name, version) = (self.name(), self.version);
-        format!("{name}:{version}:{}:{BLOB}", mark(version))
+        format!("{}{BLOB}", self.head(self.version))
+    }
+
+    /// What stands before it where it stands with its user.
+    fn place(&self) -> String {
+        let key = &self.slot[self.user.len() + 1..];
+        format!("{}:{key}:", key.len())
     }
 
     /// As it may stand with its user.
     fn entry(&self) -> String {
-        let key = &self.slot[self.user.len() + 1..];
-        entry(self.units(|_| true), key, &self.whole())
+        let units = self.units(|_| true);
+        format!("{units}:{}{}", self.place(), self.whole())
     }
 
     /// As it stands among the arguments of a reserve.
@@ -110,11 +120,6 @@ impl Order {
         let (entry, items) = (self.entry(), listed(&self.items, 1));
         format!(" {user} {slot} {mark} {entry} {items}")
     }
-}
-
-/// An order with what stands before it under its user.
-fn entry(units: i64, key: &str, whole: &str) -> String {
-    format!("{units}:{}:{key}:{whole}", key.len())
 }
 
 /// How many lines, then each SKU with its units.
@@ -296,15 +301,21 @@ impl Model {
         let keep = u8::from(matches!(after, 'h' | 's'));
         let (from, to, times, code) = match wrong {
             "stale" => (new, new + 1, 1, 1),
-            "done" => (0, order.version, 1, 0),
+            // Live and at the version in which it is no longer: no ledger says so.
+            "done" => (0, order.version, 1, 1 - keep),
             "many" if way != "none" => (order.version, new, MANY, 3),
             _ => (order.version, new, 1, 0),
         };
-        let (slot, name) = (&order.slot, order.name());
-        let (user, mark) = (order.user, mark(to));
-        let released = if keep == 1 { 0 } else { order.units(|_| true) };
-        let request = format!(" {slot} {name} {from} {to} {mark} {way} {user} {released} {keep}");
-        let request = format!("{request} {BLOB} {}", listed(&order.items, times));
+        let (slot, user, place) = (&order.slot, order.user, order.place());
+        let (was, name) = (order.head(from), order.name());
+        let now = match keep {
+            1 => format!("{}{BLOB}", order.head(to)),
+            _ => name,
+        };
+        let grows = i64::try_from(u64::from(keep) * mark(to)).expect("small")
+            - i64::try_from(mark(from)).expect("small");
+        let items = listed(&order.items, times);
+        let request = format!(" {slot} {user} {place} {was} {now} {grows} {way} {keep} {items}");
         if !order.is_live() {
             return (request, 2 * keep);
         }
@@ -456,7 +467,7 @@ impl Desk<'_> {
             let again = m.live().any(|o| o.user == user && o.again);
             prop_assert!(again || units <= m.units_max, "{}", self.said);
             for max in [units + MANY - 1, units + MANY] {
-                let entry = entry(MANY, "k", &format!("{print}:o:1:1:{BLOB}"));
+                let entry = format!("{MANY}:1:k:{print}:o:1:1:{BLOB}");
                 let ask = format!("{user} {user}:k 1 {entry} 1 {sku} {MANY}");
                 asks.push(format!("{STARTS} 0 {max} 1 {ask}"));
             }

@@ -1,8 +1,8 @@
 //! The words of a sale, as values: ids, money, sales, orders, payments.
 //!
 //! Everything here is pure: no clock, no I/O, no randomness of its own. What is
-//! parsed at the door is trusted inside, because a value of these types can
-//! only be made by checking.
+//! parsed at the door is trusted inside: ids and amounts can only be made by
+//! checking, and whatever comes from outside becomes a sale by being checked.
 
 pub mod allotment;
 pub mod callback;

@@ -392,12 +392,15 @@ impl Order {
     }
 }
 
+/// Marks, and the digests that sum them, are smaller.
+pub const MARK_SPAN: u64 = 1 << 40;
+
 /// See [`Order::mark`]. Low 40 bits of XXH3-64 over id and version.
 pub fn mark(id: &OrderId, version: Version) -> u64 {
     let mut buf = [0_u8; 24];
     buf[..16].copy_from_slice(id.as_bytes());
     buf[16..].copy_from_slice(&version.0.to_be_bytes());
-    xxhash_rust::xxh3::xxh3_64(&buf) & 0xFF_FFFF_FFFF
+    xxhash_rust::xxh3::xxh3_64(&buf) % MARK_SPAN
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The documents of the API (OpenAPI 3.1), one for each listener: written by hand,
 //! compiled in, served as they are. Tests hold them against the lists of paths and of
-//! codes here, and against what a running engine answers in `tests/openapi.rs`.
+//! codes here, and against what a running engine answers in `tests/openapi/`.
 
 use super::call::Call;
 use super::fixed::Fixed;

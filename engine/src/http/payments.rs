@@ -13,7 +13,7 @@ use super::respond::{Code, Problem, Reply};
 use super::routes::Public;
 use super::wire::PaymentOut;
 use crate::domain::callback::{Callback, RawCallback};
-use crate::domain::ids::OrderId;
+use crate::domain::ids::{OrderId, PaymentId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::sign::{self, Signed};
@@ -225,7 +225,8 @@ async fn answer_callback(public: &Public, call: &Call, body: Unread) -> Answered
     }
     let callback = read(&body).map_err(malformed)?;
     if !callback.success {
-        let out = Told::of(&callback, "IGNORED", false);
+        let id = callback.payment_id();
+        let out = Told::of(&callback, &id, "IGNORED", false);
         return Ok((CallbackResult::Ignored, Reply::json(StatusCode::OK, &out)));
     }
     capture(public, &callback).await
@@ -240,16 +241,21 @@ fn read(body: &[u8]) -> Result<Callback, Problem> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Told<'a> {
-    payment_id: String,
+    payment_id: &'a str,
     order_id: &'a str,
     status: &'static str,
     replayed: bool,
 }
 
 impl<'a> Told<'a> {
-    fn of(callback: &'a Callback, status: &'static str, replayed: bool) -> Self {
+    fn of(
+        callback: &'a Callback,
+        payment: &'a PaymentId,
+        status: &'static str,
+        replayed: bool,
+    ) -> Self {
         Self {
-            payment_id: callback.payment_id().to_string(),
+            payment_id: payment.as_str(),
             order_id: &callback.order_text,
             status,
             replayed,
@@ -296,6 +302,6 @@ async fn capture(public: &Public, callback: &Callback) -> Answered {
             }
         }
     };
-    let out = Told::of(callback, payment.state.name(), replayed);
+    let out = Told::of(callback, &payment.id, payment.state.name(), replayed);
     Ok((result, Reply::json(StatusCode::OK, &out)))
 }

@@ -16,7 +16,6 @@ mod live;
 mod metrics;
 mod order_ids;
 mod owed;
-mod paying;
 mod rebuild;
 mod recovery;
 mod refill;

@@ -69,10 +69,9 @@ impl Args {
         self.ends.push(self.bytes.len());
     }
 
-    pub fn push_parts(&mut self, parts: &[&[u8]]) {
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
+    /// One argument, written in place.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 

@@ -1,6 +1,7 @@
 //! A stock host that lies: it forgets or invents things, holds an order in another
 //! version, or breaks off a script midway.
 
+use floodgate_engine::domain::order::MARK_SPAN;
 use floodgate_engine::stock::embedded::Keyspace;
 use floodgate_engine::stock::{Args, BucketRef, Script};
 
@@ -66,13 +67,13 @@ impl SimHost {
         world.tamper();
     }
 
-    /// The first order that is to change stands there in another version. The very
-    /// call that follows must notice.
+    /// The first order that is to change stands there in another version, and the digest
+    /// counts it so. The very call that follows must notice.
     pub fn put_version_off(&self, bucket: &BucketRef, args: &Args) {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
-        let [_, _, orders, users, ..] = bucket.keys();
-        let (slot, from, user) = (args[6], args[8], args[12]);
+        let [meta, _, orders, users, ..] = bucket.keys();
+        let (slot, user, was) = (args[6], args[7], args[9]);
         with_vm(|vm| {
             let mut keys = vm.keyspace();
             let with_user = with_user(&keys, users.as_bytes(), user, slot);
@@ -86,9 +87,14 @@ impl SimHost {
             };
             let parts: Vec<&[u8]> = order.splitn(5, |b| *b == b':').collect();
             // One that is done already must not be undone.
-            if let [print, id, version, _mark, body] = parts[..]
-                && version == from
+            if let [print, id, _version, mark, body] = parts[..]
+                && order.starts_with(was)
+                && let Some(digest) = keys.fields(meta.as_bytes()).and_then(|f| f.get(b"digest"))
             {
+                let digest = number(digest) + MARK_SPAN + 11 - number(mark);
+                let digest = (digest % MARK_SPAN).to_string().into_bytes();
+                keys.fields_mut(meta.as_bytes())
+                    .insert((*b"digest").into(), digest.into());
                 let older = [&before, &[print, id, b"7:11", body].join(&b':')[..]].concat();
                 keys.fields_mut(hash.as_bytes())
                     .insert(field.into(), older.into());

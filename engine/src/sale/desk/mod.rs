@@ -12,7 +12,9 @@ mod change;
 mod flight;
 mod late;
 mod money;
+mod publish;
 mod refill;
+mod sell;
 mod slate;
 
 use std::cmp::Reverse;
@@ -20,47 +22,37 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodgate_ledger::{Group, Ledger};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use floodgate_ledger::Ledger;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub use self::change::{Act, Asked, Wish};
 use self::flight::Flights;
 use self::refill::Line;
 pub use self::refill::{Give, Given};
-use super::answer::{Answer, Refusal};
+pub use self::sell::Ask;
+use self::sell::Buyer;
+use super::answer::Answer;
 use super::bucket::{Bucket, BucketAudit};
-use super::facts;
-use super::guard::{Guard, Units};
-use super::index::{Claim, Index};
+use super::guard::Guard;
+use super::index::Index;
 use super::live::SkuStock;
 use super::metrics::SaleMetrics;
 use super::order_ids::{IdLease, OrderIds};
 use super::owed::Owed;
 use super::refill::{Fetched, Wanted};
 use super::revoked::Revoked;
-use super::teller::{Teller, Winner};
+use super::teller::Teller;
 use super::windows::FirstWindow;
 use crate::admission::Admitted;
 use crate::domain::codec::OrderEncoder;
-use crate::domain::ids::{DeviceId, OrderId};
-use crate::domain::order::{Item, Order, OrderState, StockMove, Version};
+use crate::domain::ids::OrderId;
 use crate::domain::sale::Sale;
 use crate::domain::time::{Clock, UnixMs};
-use crate::stock::Verdict;
-use std::sync::atomic::Ordering;
 
 /// Orders a script call may carry: past this Redis could not stop a script
 /// that runs too long.
 pub const BATCH_MAX: usize = 512;
-
-/// A purchase that knows its key is free.
-#[derive(Debug)]
-pub struct Ask {
-    pub claim: Claim,
-    pub units: Units,
-    pub device: Option<DeviceId>,
-}
 
 #[derive(Debug)]
 pub enum Command {
@@ -125,14 +117,6 @@ pub struct Desk {
     line: Line,
     flights: Flights,
     encoder: OrderEncoder,
-}
-
-/// A buyer at the desk.
-struct Buyer {
-    ask: Ask,
-    order: Order,
-    place: OwnedSemaphorePermit,
-    reply: oneshot::Sender<Answer>,
 }
 
 impl Desk {
@@ -308,238 +292,6 @@ impl Desk {
                 return audit;
             }
             self.rebuild("changed").await;
-        }
-    }
-
-    /// Whoever waited for units that came: from a refill, or back from other orders.
-    async fn serve_line(&mut self, now: UnixMs, refilled: Option<Fetched>) {
-        let ready = self.ready();
-        if !ready.is_empty() {
-            self.sell(now, ready).await;
-        }
-        if let Some(fetched) = refilled {
-            match fetched {
-                Fetched::All => {}
-                Fetched::TooFew => {
-                    if let Some(first) = self.give_up() {
-                        self.refuse(first, Refusal::NotEnough);
-                    }
-                }
-                // Nobody knows that there are none: the claim drops, and the buyer hears
-                // "not ready" and comes again.
-                Fetched::Silent => drop(self.give_up()),
-            }
-            self.refill_came();
-        }
-        self.send_refiller();
-    }
-
-    fn refuse(&self, buyer: Buyer, refusal: Refusal) {
-        let answer = Answer::Refused(refusal);
-        buyer.ask.claim.refused(&answer);
-        self.parts.metrics.count(&answer);
-        // A buyer who left hears the same under the same key.
-        let _ = buyer.reply.send(answer);
-    }
-
-    /// The order as it will be if it wins.
-    fn draft(&mut self, ask: &Ask, now: UnixMs) -> Option<Order> {
-        let sale = &self.parts.sale;
-        let id = self.parts.ids.next(&self.parts.lease, now)?;
-        let until = UnixMs(now.0 + sale.pay_window_ms);
-        Some(Order {
-            id,
-            sale: sale.id.clone(),
-            user: ask.claim.user().clone(),
-            key: ask.claim.key().clone(),
-            fingerprint: ask.claim.fingerprint(),
-            items: ask
-                .units
-                .iter()
-                .map(|(sku, quantity)| Item {
-                    sku: sale.skus[*sku].id.clone(),
-                    quantity: *quantity,
-                    price: sale.skus[*sku].price,
-                })
-                .collect(),
-            currency: sale.skus[0].currency,
-            state: OrderState::PendingPayment {
-                until,
-                grace_used: false,
-            },
-            version: Version::first(self.parts.bucket.epoch()),
-            created_at: now,
-            updated_at: now,
-            pay_deadline: until,
-            device: ask.device.clone(),
-        })
-    }
-
-    /// Script, guard, ledger. A host that says what the ledger's facts forbid
-    /// has lost or invented something: the bucket is rebuilt and asked again.
-    async fn sell(&mut self, now: UnixMs, mut buyers: Vec<Buyer>) {
-        self.parts.metrics.batch_orders.observe(buyers.len() as f64);
-        while !buyers.is_empty() {
-            let bodies: Vec<bytes::Bytes> = buyers
-                .iter()
-                .map(|b| self.encoder.encode(&b.order).into())
-                .collect();
-            let timer = Instant::now();
-            let verdicts = self
-                .parts
-                .bucket
-                .reserve(
-                    now,
-                    false,
-                    self.parts.sale.units_per_user,
-                    buyers.iter().map(|b| &b.order).zip(&bodies),
-                )
-                .await;
-            self.parts
-                .metrics
-                .stock_seconds
-                .observe(timer.elapsed().as_secs_f64());
-            fail::fail_point!("desk-after-script");
-            let Some(verdicts) = verdicts else {
-                // The bucket changed under us; nothing of this batch reached the
-                // ledger, so the same orders are asked for again.
-                self.parts
-                    .metrics
-                    .reserve_errors
-                    .with_label_values(&["changed"])
-                    .inc();
-                self.rebuild("changed").await;
-                continue;
-            };
-            buyers = self.judge(buyers, bodies, verdicts).await;
-            if !buyers.is_empty() {
-                self.parts
-                    .metrics
-                    .reserve_errors
-                    .with_label_values(&["guard"])
-                    .inc();
-                self.rebuild("guard").await;
-            }
-        }
-    }
-
-    /// Returns the buyers about whom host and ledger facts disagree.
-    async fn judge(
-        &mut self,
-        buyers: Vec<Buyer>,
-        bodies: Vec<bytes::Bytes>,
-        verdicts: Vec<Verdict>,
-    ) -> Vec<Buyer> {
-        let mut drafts = Vec::with_capacity(buyers.len());
-        let mut winners = Vec::with_capacity(buyers.len());
-        let mut disputed = Vec::new();
-        for ((buyer, body), verdict) in buyers.into_iter().zip(bodies).zip(verdicts) {
-            let refusal = match verdict {
-                Verdict::Held => {
-                    let n_units = buyer.order.units();
-                    if !self.parts.guard.allows(&buyer.ask.units)
-                        || !buyer.ask.claim.place(buyer.order.id, n_units)
-                    {
-                        disputed.push(buyer);
-                        continue;
-                    }
-                    self.parts.guard.hold(&buyer.ask.units, buyer.order.mark());
-                    self.publish(&buyer.ask.units, StockMove::None, true);
-                    self.windows
-                        .push(Reverse((buyer.order.pay_deadline, buyer.order.id)));
-                    drafts.push(facts::order_draft(&buyer.order, body));
-                    winners.push(Winner {
-                        claim: buyer.ask.claim,
-                        order: Arc::new(buyer.order),
-                        reply: buyer.reply,
-                        place: buyer.place,
-                    });
-                    continue;
-                }
-                // The index knows every key of the ledger, and it let this one pass.
-                Verdict::Replay | Verdict::KeyReused | Verdict::UnknownSku => {
-                    disputed.push(buyer);
-                    continue;
-                }
-                Verdict::NotOpen => Refusal::NotOpen,
-                Verdict::Ended => Refusal::Ended,
-                Verdict::OverLimit => Refusal::OverLimit,
-                // Short of units that the ledger says are here.
-                Verdict::NotEnough if self.parts.guard.short(&buyer.ask.units).is_empty() => {
-                    disputed.push(buyer);
-                    continue;
-                }
-                Verdict::NotEnough if self.may_refill(&buyer.ask.units) => {
-                    self.line.push(buyer);
-                    continue;
-                }
-                Verdict::NotEnough => Refusal::NotEnough,
-            };
-            self.refuse(buyer, refusal);
-        }
-        if !drafts.is_empty() {
-            match self
-                .parts
-                .ledger
-                .append(Group {
-                    drafts,
-                    meta: Vec::new(),
-                })
-                .await
-            {
-                Ok(receipt) => self.teller.tell(receipt, winners).await,
-                Err(error) => {
-                    tracing::error!(%error, "hand a batch to the ledger");
-                    self.parts
-                        .metrics
-                        .reserve_errors
-                        .with_label_values(&["ledger"])
-                        .inc();
-                    for winner in winners {
-                        winner.unknown();
-                    }
-                }
-            }
-        }
-        disputed
-    }
-
-    fn publish(&self, units: &Units, moved: StockMove, new_hold: bool) {
-        for (sku, n) in units {
-            self.show_free(*sku);
-            let stock = &self.parts.stock[*sku];
-            let n = i64::from(*n);
-            let add = |counter: &std::sync::atomic::AtomicI64, by: i64| {
-                counter.fetch_add(by, Ordering::Relaxed);
-            };
-            if new_hold {
-                add(&stock.available, -n);
-                add(&stock.held, n);
-                continue;
-            }
-            match moved {
-                StockMove::None => {}
-                StockMove::Pay => {
-                    add(&stock.held, -n);
-                    add(&stock.sold, n);
-                }
-                StockMove::Close => {
-                    add(&stock.held, -n);
-                    add(&stock.available, n);
-                }
-                StockMove::Rehold => {
-                    add(&stock.available, -n);
-                    add(&stock.held, n);
-                }
-                StockMove::Restock => {
-                    add(&stock.sold, -n);
-                    add(&stock.available, n);
-                }
-                StockMove::Withdraw => {
-                    add(&stock.sold, -n);
-                    add(&stock.withdrawn, n);
-                }
-            }
         }
     }
 

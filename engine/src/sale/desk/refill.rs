@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use floodgate_ledger::{Group, Seq};
 use tokio::sync::oneshot;
 
+use super::super::answer::Refusal;
 use super::super::facts;
 use super::super::guard::Units;
-use super::super::refill::Wanted;
+use super::super::refill::{Fetched, Wanted};
 use super::{Buyer, Desk};
 use crate::domain::allotment::Transfer;
 use crate::domain::ids::{BucketNo, OrderId};
@@ -69,8 +70,31 @@ impl Desk {
             })
     }
 
+    /// Whoever waited for units that came: from a refill, or back from other orders.
+    pub(super) async fn serve_line(&mut self, now: UnixMs, refilled: Option<Fetched>) {
+        let ready = self.ready();
+        if !ready.is_empty() {
+            self.sell(now, ready).await;
+        }
+        if let Some(fetched) = refilled {
+            match fetched {
+                Fetched::All => {}
+                Fetched::TooFew => {
+                    if let Some(first) = self.give_up() {
+                        self.refuse(first, Refusal::NotEnough);
+                    }
+                }
+                // Nobody knows that there are none: the claim drops, and the buyer hears
+                // "not ready" and comes again.
+                Fetched::Silent => drop(self.give_up()),
+            }
+            self.refill_came();
+        }
+        self.send_refiller();
+    }
+
     /// Takes from the line whom the bucket can serve now, first come first served.
-    pub(super) fn ready(&mut self) -> Vec<Buyer> {
+    fn ready(&mut self) -> Vec<Buyer> {
         let mut ready = Vec::new();
         if self.line.buyers.is_empty() {
             return ready;
@@ -86,7 +110,7 @@ impl Desk {
     }
 
     /// The refiller came back without enough: the first of the line hears no.
-    pub(super) fn give_up(&mut self) -> Option<Buyer> {
+    fn give_up(&mut self) -> Option<Buyer> {
         let asked_for = self.line.asked_for?;
         let first = self.line.buyers.front()?;
         if first.order.id == asked_for && !self.parts.guard.short(&first.ask.units).is_empty() {
@@ -95,12 +119,12 @@ impl Desk {
         None
     }
 
-    pub(super) fn refill_came(&mut self) {
+    fn refill_came(&mut self) {
         self.line.asked_for = None;
     }
 
     /// Sends the refiller for the first of the line, if it is not on its way.
-    pub(super) fn send_refiller(&mut self) {
+    fn send_refiller(&mut self) {
         let (Some(refill), Some(first), None) = (
             &self.parts.refill,
             self.line.buyers.front(),
@@ -193,11 +217,5 @@ impl Desk {
             self.rebuild("transfer").await;
         }
         self.show_free(sku);
-    }
-
-    pub(super) fn show_free(&self, sku: usize) {
-        let free = self.parts.guard.lines[sku].available();
-        let bucket = usize::from(self.parts.bucket.no().0);
-        self.parts.stock[sku].by_bucket[bucket].store(free, Ordering::Relaxed);
     }
 }

@@ -2,19 +2,17 @@
 //! reading them.
 //!
 //! A payment for an order of ours is its desk's; one that names none is nobody's
-//! (`unclaimed.rs`).
+//! (`../unclaimed.rs`).
 
 use std::future::Future;
 use std::sync::Arc;
 
-use super::answer::{Captured, Licensing};
-use super::desk::{Act, Asked};
-use super::facts::{self, FactError};
-use super::selling::{Selling, Wished};
-use crate::admission::{Asker, Shed, Standing};
-use crate::domain::entitlement::{self, Entitlement};
-use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId, SaleId};
-use crate::domain::order::Order;
+use super::super::answer::Captured;
+use super::super::desk::{Act, Asked};
+use super::super::facts::{self, FactError};
+use super::Selling;
+use super::asking::Wished;
+use crate::domain::ids::{OrderId, PaymentId, SaleId};
 use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::sale::Phase;
 
@@ -80,43 +78,6 @@ impl Selling {
             Wished::NoDesk => Captured::Missing,
             Wished::Silence => Captured::Unknown,
         }
-    }
-
-    /// A device wants a licence under an entitlement of this order. `standing` tells
-    /// afterwards how the asker stands with the limit.
-    pub async fn license(
-        &self,
-        order: OrderId,
-        entitlement: EntitlementId,
-        device: DeviceId,
-        asker: &Asker<'_>,
-        standing: &mut Standing,
-    ) -> Result<Licensing, Shed> {
-        self.clear_license(asker, standing)?;
-        let act = |reply| Act::License {
-            entitlement,
-            device,
-            reply,
-        };
-        Ok(match self.wish(order, act).await {
-            Wished::Heard(said) => said,
-            Wished::NoDesk => Licensing::Missing,
-            Wished::Silence => Licensing::Unknown,
-        })
-    }
-
-    /// What an order granted, by the ids that it alone can have given.
-    pub fn entitlements_of(&self, order: &Order) -> Result<Vec<Entitlement>, FactError> {
-        let (ledger, group) = (&self.tools.ledger, order.sale.as_bytes());
-        let mut granted = Vec::new();
-        for item in &order.items {
-            let id = entitlement::id_of(&order.id, &item.sku);
-            let found = ledger.entity(group, facts::ENTITLEMENT, id.as_bytes())?;
-            if let Some(snapshot) = found {
-                granted.push(facts::entitlement_of(&snapshot)?);
-            }
-        }
-        Ok(granted)
     }
 
     /// As long as a desk would be waited for.

@@ -9,8 +9,7 @@ mod stampede;
 use std::time::Duration;
 
 use common::{Engine, open_sale};
-use stampede::{Stampede, Verdict};
-use tempfile::TempDir;
+use stampede::{Site, Stampede, Verdict};
 
 const UNITS: u32 = 500;
 const ATTEMPTS: u32 = 2_000;
@@ -62,16 +61,11 @@ seconds = {seconds:.1}
     )
 }
 
-fn start(folder: &TempDir, config: &str, http: &str, admin: &str, broken: &str) -> Engine {
-    Engine::start_on(folder, config, http, admin, broken).unwrap_or_else(|why| panic!("{why}"))
-}
-
 /// One sale at an engine with these fail points, from the first buyer to the verdict.
 fn sold_by(broken: &str, scenario: &str, flags: &[&str]) -> Verdict {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = open_sale("other", 1, 1, "");
-    let engine = start(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", broken);
-    let verdict = Stampede::start(&engine, folder.path(), scenario, flags).verdict();
+    let mut site = Site::new(open_sale("other", 1, 1, ""));
+    let engine = site.start_with(broken).expect("it opens");
+    let verdict = Stampede::start(&engine, site.folder.path(), scenario, flags).verdict();
     println!("{broken:?}\n{}", verdict.text);
     verdict
 }
@@ -123,22 +117,15 @@ fn without_idempotency_the_audit_names_the_second_order() {
 /// after a buyer of our own heard "won", so its batch is told and not on disk.
 #[test]
 fn answers_before_the_fsync_are_named_when_the_engine_dies() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = open_sale("broken", 3 * ATTEMPTS, 1, "");
+    let mut site = Site::new(open_sale("broken", 3 * ATTEMPTS, 1, ""));
     // An honest engine opens the sale: only wins are to be told too early.
-    let engine = start(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", "");
-    let (http, admin) = (engine.public.clone(), engine.admin.clone());
+    let engine = site.start().expect("it opens");
     assert!(engine.stop(), "SIGTERM ends it well");
 
-    let engine = start(
-        &folder,
-        &config,
-        &http,
-        &admin,
-        "ledger-ack-early=return(500)",
-    );
+    let engine = site.start_with("ledger-ack-early=return(500)");
+    let engine = engine.expect("it opens again");
     let scenario = scenario(3 * ATTEMPTS, 1, 256);
-    let mut buyers = Stampede::start(&engine, folder.path(), &scenario, &["--no-create"]);
+    let mut buyers = Stampede::start(&engine, site.folder.path(), &scenario, &["--no-create"]);
     while won(&engine) < 200 {
         assert!(!buyers.is_over(), "the harness ended before 200 wins");
         // Looking again until enough were told; no time is asserted.
@@ -151,7 +138,7 @@ fn answers_before_the_fsync_are_named_when_the_engine_dies() {
     );
     assert_eq!(witness.status, 201, "{witness:?}");
     engine.kill();
-    let _engine = start(&folder, &config, &http, &admin, "");
+    let _engine = site.start().expect("it opens after the kill");
     let verdict = buyers.verdict();
     println!("{}", verdict.text);
     assert_names(&verdict, "P2 won means durable: user ");

@@ -21,7 +21,8 @@ use floodgate_engine::stream::{Letters, Mark, Put, Replayed, Row, StoreError, St
 use floodgate_ledger::Draft;
 use places::Fresh;
 use places::after::{a_life_after, order_draft, stray};
-use till::{Between, T0, Till, life, ordered};
+use till::between::{Between, away};
+use till::{T0, Till, life, ordered};
 
 fn refuse_buyers(till: &Till, buyers: &[u16]) {
     let list: Vec<_> = buyers.iter().map(|n| format!("'buyer-{n}'")).collect();
@@ -63,8 +64,8 @@ fn the_refused_are_singled_out_and_everybody_else_flows(fresh: Fresh) {
         till.sell(&some(N));
         refuse_buyers(&till, &poison);
         // A store need not know which row it was.
-        let nameless = Between::new(till.store(), |_, pass| {
-            pass().map_err(|error| match error {
+        let nameless = Between::new(till.store(), |call| {
+            call.pass().map_err(|error| match error {
                 StoreError::Poison { why, .. } => StoreError::Poison { row: None, why },
                 other @ (StoreError::Away(_)
                 | StoreError::Newer { .. }
@@ -82,7 +83,7 @@ fn the_refused_are_singled_out_and_everybody_else_flows(fresh: Fresh) {
         assert_eq!(stream.metrics.dead_letters.get(), poison.len() as i64);
         assert_eq!(stream.metrics.errors.get(), 1);
         // By halves: some twenty questions for one row of a thousand, not a thousand.
-        let n_puts = nameless.n_puts.load(Ordering::SeqCst);
+        let n_puts = nameless.n_puts();
         assert!(n_puts <= 5 + 20 * poison.len(), "{n_puts} puts");
         stream.stop();
 
@@ -139,11 +140,11 @@ fn a_store_that_is_away_meanwhile_is_asked_again(fresh: Fresh) {
         let till = Till::new(fresh);
         till.sell(&some(20));
         refuse_buyers(&till, &[3, 4, 19]);
-        let between = Between::new(till.store(), move |call, pass| {
+        let between = Between::new(till.store(), move |call| {
             if call.nth % every == 0 && call.nth < 60 {
-                return Err(StoreError::Away("nobody at home".into()));
+                return Err(away());
             }
-            pass()
+            call.pass()
         });
         let stream = till.start(between, 20);
         stream.until_even(&till);
@@ -159,12 +160,11 @@ fn a_lone_order_whose_mark_cannot_be_moved_is_one_refusal(fresh: Fresh) {
     let till = Till::new(fresh);
     till.sell(&some(1));
     till.place.refuse("true", "no");
-    let between = Between::new(till.store(), |call, pass| {
-        let moves = call.from.as_ref().is_some_and(|from| *from != call.to);
-        if moves && call.n_rows == 0 && call.nth < 100 {
-            return Err(StoreError::Away("nobody at home".into()));
+    let between = Between::new(till.store(), |call| {
+        if call.only_moves_the_mark() && call.nth < 100 {
+            return Err(away());
         }
-        pass()
+        call.pass()
     });
     let stream = till.start(between, 20);
     stream.until_even(&till);
@@ -174,12 +174,11 @@ fn a_lone_order_whose_mark_cannot_be_moved_is_one_refusal(fresh: Fresh) {
 
 /// Runs until the letter is on disk and the mark cannot move past it.
 fn crash_after_burying(till: &Till, n: u16) -> Mark {
-    let between = Between::new(till.store(), |call, pass| {
-        let moves = call.from.as_ref().is_some_and(|from| *from != call.to);
-        if moves && call.n_rows == 0 {
+    let between = Between::new(till.store(), |call| {
+        if call.only_moves_the_mark() {
             return Err(StoreError::Away("the lights went out".into()));
         }
-        pass()
+        call.pass()
     });
     let stream = till.start(between, usize::from(n));
     stream.until("cut off", |worker| {
@@ -343,17 +342,17 @@ fn a_replay_and_a_moving_mark_do_not_disturb_each_other(fresh: Fresh) {
     let (ledger, store) = (till.ledger.clone(), till.store());
     let counted = Arc::clone(&n);
     let more = till.more(10..12);
-    let between = Between::new(till.store(), move |call, pass| {
+    let between = Between::new(till.store(), move |call| {
         if counted.fetch_add(1, Ordering::SeqCst) < 2 {
             more();
             let tip = ledger.tip().seq;
             while store.mark(0).unwrap().map(|m| m.seq) != Some(tip) {
                 std::thread::yield_now();
             }
-            assert!(matches!(pass()?, Put::MarkMoved(_)), "{:?}", call.nth);
+            assert!(matches!(call.pass()?, Put::MarkMoved(_)), "{:?}", call.nth);
             return Ok(Put::MarkMoved(store.mark(0)?));
         }
-        pass()
+        call.pass()
     });
     let letters = till.letters(between);
     assert_eq!(letters.replay(4).unwrap(), Replayed::Taken);

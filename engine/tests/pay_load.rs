@@ -18,10 +18,10 @@ mod stampede;
 
 use std::time::Instant;
 
-use common::{Engine, open_sale, redis};
+use common::{open_sale, redis};
 use fastrand::Rng;
 use postgres::Server;
-use stampede::{Pace, Stampede};
+use stampede::{Site, Stampede};
 
 const KILLS: usize = 20;
 
@@ -117,12 +117,6 @@ rate = 200.0
 seconds = 12.0
 "#;
 
-fn start(folder: &tempfile::TempDir, places: &str, http: &str, admin: &str) -> Engine {
-    let more = format!("{places}[payment]\nprovider = \"mock\"\n");
-    let config = open_sale("other", 1, 1, &more);
-    stampede::started(folder, &config, http, admin)
-}
-
 /// `then` hears where a Redis and a PostgreSQL of our own are, as configuration. Where
 /// they are not installed nothing happens.
 fn on_redis_and_postgres(then: impl FnOnce(&str)) {
@@ -161,23 +155,15 @@ fn the_whole_evening_with_twenty_kills_on_redis_and_postgres() {
 
 impl Evening {
     fn with_twenty_kills(&self, places: &str) {
-        let seed = std::env::var("SEED").ok().filter(|text| !text.is_empty());
-        let seed: u64 = seed.map_or(self.seed, |text| text.parse().expect("SEED is a number"));
-        println!("SEED={seed}");
+        let seed = stampede::seed(self.seed);
         let mut dice = Rng::with_seed(seed);
-        let folder = tempfile::tempdir().expect("a folder");
-        let log = folder.path().join("engine.log");
-        let pace = Pace {
-            sale: "pay",
-            log: &log,
-        };
-
-        // The first start finds free ports, every later one takes the same.
-        let mut engine = start(&folder, places, "127.0.0.1:0", "127.0.0.1:0");
-        let (http, admin) = (engine.public.clone(), engine.admin.clone());
+        let more = format!("{places}[payment]\nprovider = \"mock\"\n");
+        let mut site = Site::new(open_sale("other", 1, 1, &more));
+        let pace = site.pace("pay");
+        let mut engine = site.ready();
         let mut buyers = Stampede::start(
             &engine,
-            folder.path(),
+            site.folder.path(),
             self.scenario,
             &["--seed", &seed.to_string()],
         );
@@ -190,7 +176,7 @@ impl Evening {
             let seconds = doors_open.elapsed().as_secs_f64();
             println!("killed after {seconds:.1} s, at record {at}");
             engine.kill();
-            engine = start(&folder, places, &http, &admin);
+            engine = site.ready();
         }
 
         let verdict = buyers.verdict();

@@ -1,7 +1,7 @@
 //! An engine whose orders go to PostgreSQL, and what becomes of it when the database
 //! is stopped, frozen, put back to an older day, erased, or belongs to somebody else.
 //!
-//! What a store has to hold is tried in `stores.rs`, for both kinds. Here it is a
+//! What a store has to hold is tried in `stores/`, for both kinds. Here it is a
 //! whole engine, the lines to the server, and TLS.
 
 #![allow(

@@ -8,9 +8,9 @@
 mod common;
 mod stampede;
 
-use common::{Engine, open_sale, redis};
+use common::{open_sale, redis};
 use fastrand::Rng;
-use stampede::{Pace, Stampede};
+use stampede::{Site, Stampede};
 
 const KILLS: usize = 20;
 /// The next kill comes after 1 to this many records.
@@ -62,11 +62,6 @@ rate = 1500.0
 seconds = 300.0
 "#;
 
-fn start(folder: &tempfile::TempDir, stock: &str, http: &str, admin: &str) -> Engine {
-    let config = open_sale("other", 1, 1, stock);
-    stampede::started(folder, &config, http, admin)
-}
-
 #[test]
 fn twenty_kills_during_load_take_back_nothing() {
     twenty_kills("");
@@ -80,23 +75,14 @@ fn twenty_kills_during_load_take_back_nothing_on_redis() {
 }
 
 fn twenty_kills(stock: &str) {
-    let seed: u64 =
-        std::env::var("SEED").map_or(7_731, |text| text.parse().expect("SEED is a number"));
-    println!("SEED={seed}");
+    let seed = stampede::seed(7_731);
     let mut dice = Rng::with_seed(seed);
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = folder.path().join("engine.log");
-    let pace = Pace {
-        sale: "kills",
-        log: &log,
-    };
-
-    // The first start finds free ports, every later one takes the same.
-    let mut engine = start(&folder, stock, "127.0.0.1:0", "127.0.0.1:0");
-    let (http, admin) = (engine.public.clone(), engine.admin.clone());
+    let mut site = Site::new(open_sale("other", 1, 1, stock));
+    let pace = site.pace("kills");
+    let mut engine = site.ready();
     let mut buyers = Stampede::start(
         &engine,
-        folder.path(),
+        site.folder.path(),
         SCENARIO,
         &["--seed", &seed.to_string()],
     );
@@ -107,7 +93,7 @@ fn twenty_kills(stock: &str) {
         pace.wait(&engine, &mut buyers, records);
         engine.kill();
         n_kills += 1;
-        engine = start(&folder, stock, &http, &admin);
+        engine = site.ready();
     }
     // Buyers who were cut off at the last kill come back within a second.
     pace.wait(&engine, &mut buyers, 3_000);

@@ -13,14 +13,15 @@ use floodgate_engine::domain::order::{Order, OrderEvent};
 use floodgate_engine::domain::time::UnixMs;
 use floodgate_engine::stream::retention::{self, LOOK_EVERY};
 use floodgate_engine::stream::witness::{self, Disagreement};
-use floodgate_engine::stream::{OrderStore, StoreError, StreamState};
+use floodgate_engine::stream::{OrderStore, StreamState};
 use floodgate_ledger::{ChainHash, Seq};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use places::Fresh;
 use places::after::{a_life_after, stray};
-use till::{Between, Stream, T0, Till, life, ordered};
+use till::between::{Between, away};
+use till::{Stream, T0, Till, life, ordered};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -210,9 +211,12 @@ fn a_refill_cut_off_anywhere_is_done_again(fresh: Fresh) {
     for nth in 1..=7 {
         let till = Till::new(fresh);
         let store = store_left_behind(&till);
-        let away = || StoreError::Away("cut off".into());
-        let between = Between::new(Arc::clone(&store), move |call, put| {
-            if call.nth < nth { put() } else { Err(away()) }
+        let between = Between::new(Arc::clone(&store), move |call| {
+            if call.nth < nth {
+                call.pass()
+            } else {
+                Err(away())
+            }
         });
         let stream = till.start(between, 7);
         stream.until("cut off", |w| matches!(w.state(), StreamState::Waiting(_)));
@@ -246,10 +250,13 @@ fn the_lag_in_seconds_is_the_age_of_what_waits(fresh: Fresh) {
     let mut till = Till::new(fresh);
     till.now = T0 + 10_000;
     till.sell(&orders(0..14));
-    let away = || StoreError::Away("gone".into());
     // Takes its first batch of seven and no more.
-    let between = Between::new(till.store(), move |call, put| {
-        if call.nth == 1 { put() } else { Err(away()) }
+    let between = Between::new(till.store(), |call| {
+        if call.nth == 1 {
+            call.pass()
+        } else {
+            Err(away())
+        }
     });
     let stream = till.start(between, 7);
     stream.until("seven behind", |_| stream.metrics.lag_records.get() == 7);

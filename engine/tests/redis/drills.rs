@@ -6,52 +6,8 @@ use std::time::Duration;
 
 use crate::common::redis::{self, Redis};
 use crate::common::{Engine, call, open_sale};
-use crate::stampede::{Pace, Stampede};
-
-/// Buyers and units outlast the slowest machine; the doors are closed after the last
-/// drill.
-const SCENARIO: &str = r#"
-attempts = 300000
-users = 300000
-connections = 64
-quantity = 1
-dropAfterMs = 600000
-timeoutMs = 8000
-outageSeconds = 600
-retryShed = true
-
-[mix]
-doubleClickShare = 0.1
-retryOnCutShare = 0.02
-keyReuseShare = 0.01
-cancelShare = 0.05
-againShare = 0.02
-
-[sale]
-id = "drills"
-name = "drills"
-startsIn = 0.0
-endsIn = 3600.0
-payWindowSeconds = 1800
-unitsPerUser = 1
-buckets = 4
-
-[sale.admission]
-rate = 100000
-burst = 100000
-
-[[sale.skus]]
-id = "unit"
-name = "unit"
-priceCent = 100
-currency = "EUR"
-units = 300000
-
-[[phases]]
-kind = "constant"
-rate = 1000.0
-seconds = 300.0
-"#;
+use crate::long_sale;
+use crate::stampede::{Site, Stampede};
 
 type Drill = fn(&mut Redis, &[u8]);
 
@@ -92,14 +48,11 @@ fn whatever_redis_loses_under_load_no_win_is_lost_and_none_is_sold_twice() {
     let Some(mut server) = redis::start() else {
         return;
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(&folder, &open_sale("other", 1, 1, &server.toml()));
-    let log = folder.path().join("engine.log");
-    let mut buyers = Stampede::start(&engine, folder.path(), SCENARIO, &["--seed", "7731"]);
-    let pace = Pace {
-        sale: "drills",
-        log: &log,
-    };
+    let mut site = Site::new(open_sale("other", 1, 1, &server.toml()));
+    let pace = site.pace("drills");
+    let engine = site.start().expect("a new engine");
+    let sale = long_sale("drills", 1_000);
+    let mut buyers = Stampede::start(&engine, site.folder.path(), &sale, &["--seed", "7731"]);
     pace.wait(&engine, &mut buyers, 500);
     let old = server.backup();
     pace.wait(&engine, &mut buyers, 500);

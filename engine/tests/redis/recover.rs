@@ -1,56 +1,14 @@
 //! The ledger's disk is lost, or an older copy is put back: what buyers were told stands
 //! in Redis and in the order store, and comes back from there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::common::{Engine, open_sale, redis};
-use crate::stampede::{Pace, Stampede};
-
-const SCENARIO: &str = r#"
-attempts = 300000
-users = 300000
-connections = 64
-quantity = 1
-dropAfterMs = 600000
-timeoutMs = 8000
-outageSeconds = 600
-retryShed = true
-
-[mix]
-doubleClickShare = 0.1
-retryOnCutShare = 0.02
-keyReuseShare = 0.01
-cancelShare = 0.05
-againShare = 0.02
-
-[sale]
-id = "lost"
-name = "lost"
-startsIn = 0.0
-endsIn = 3600.0
-payWindowSeconds = 1800
-unitsPerUser = 1
-buckets = 4
-
-[sale.admission]
-rate = 100000
-burst = 100000
-
-[[sale.skus]]
-id = "unit"
-name = "unit"
-priceCent = 100
-currency = "EUR"
-units = 300000
-
-[[phases]]
-kind = "constant"
-rate = 1500.0
-seconds = 300.0
-"#;
+use crate::long_sale;
+use crate::stampede::{Site, Stampede};
 
 /// `floodgate recover` on an engine's folder, broken off where `fail` says.
 fn run(folder: &Path, fail: &str) -> Output {
@@ -81,48 +39,16 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.expect("cp runs").success());
 }
 
-struct Site {
-    folder: tempfile::TempDir,
-    config: String,
-    at: Option<(String, String)>,
-}
-
-impl Site {
-    fn new(server: &redis::Redis) -> Self {
-        Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            config: open_sale("other", 1, 1, &server.toml()),
-            at: None,
-        }
-    }
-
-    /// On the same ports as before.
-    fn start(&mut self) -> Result<Engine, String> {
-        let any = || ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned());
-        let (http, admin) = self.at.clone().unwrap_or_else(any);
-        let engine = Engine::start_on(&self.folder, &self.config, &http, &admin, "")?;
-        self.at = Some((engine.public.clone(), engine.admin.clone()));
-        Ok(engine)
-    }
-
-    fn ledger(&self) -> PathBuf {
-        self.folder.path().join("data/ledger")
-    }
-}
-
 /// A sale under load whose engine is killed; `harm` does to the ledger's folder what is
 /// to be survived. The engine does not sell before it was recovered, and then all is as
 /// the buyers were told.
 fn survives(harm: impl FnOnce(&Site, &Path), refused: &str) {
     let Some(server) = redis::start() else { return };
-    let mut site = Site::new(&server);
-    let log = site.folder.path().join("engine.log");
-    let pace = Pace {
-        sale: "lost",
-        log: &log,
-    };
+    let mut site = Site::new(open_sale("other", 1, 1, &server.toml()));
+    let pace = site.pace("lost");
     let engine = site.start().expect("a new engine");
-    let mut buyers = Stampede::start(&engine, site.folder.path(), SCENARIO, &["--seed", "30"]);
+    let sale = long_sale("lost", 1_500);
+    let mut buyers = Stampede::start(&engine, site.folder.path(), &sale, &["--seed", "30"]);
     pace.wait(&engine, &mut buyers, 1_500);
     // What a backup of a running engine would have: a copy of a moment between two.
     let older = site.folder.path().join("older");
@@ -238,8 +164,7 @@ fn a_sale_that_another_ledger_sold_does_not_begin_anew() {
 fn a_recovery_that_is_broken_off_is_done_again() {
     for step in ["written", "between-moves", "moved", "marked"] {
         let Some(server) = redis::start() else { return };
-        let mut site = Site::new(&server);
-        site.config = open_sale("tea", 9, 2, &server.toml());
+        let mut site = Site::new(open_sale("tea", 9, 2, &server.toml()));
         let engine = site.start().expect("a new engine");
         let ana = engine.buy("ana", "k", ONE).json["orderId"].clone();
         let older = site.folder.path().join("older");

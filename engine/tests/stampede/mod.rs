@@ -3,28 +3,25 @@
 
 #![allow(dead_code)] // Each test file uses its own part of this.
 
+mod site;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::common::{Engine, harness};
 
-/// An engine that is ready to sell: after a kill it first reads its ledger.
-pub fn started(folder: &TempDir, config: &str, http: &str, admin: &str) -> Engine {
-    let engine =
-        Engine::start_on(folder, config, http, admin, "").unwrap_or_else(|why| panic!("{why}"));
-    for _ in 0..600 {
-        if engine.admin("GET", "/readyz", "").status == 200 {
-            return engine;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let told = engine.admin("GET", "/readyz?verbose", "").body;
-    panic!("never ready: {told}");
+pub use site::Site;
+
+/// Of this run: `default`, or what the environment names. Printed, to run it again.
+pub fn seed(default: u64) -> u64 {
+    let named = std::env::var("SEED").ok().filter(|text| !text.is_empty());
+    let seed = named.map_or(default, |text| text.parse().expect("SEED is a number"));
+    println!("SEED={seed}");
+    seed
 }
 
 pub struct Stampede {
@@ -109,13 +106,13 @@ impl Stampede {
 }
 
 /// Time as the ledger tells it: what happens to an engine happens so many records on.
-pub struct Pace<'a> {
-    pub sale: &'a str,
+pub struct Pace {
+    sale: &'static str,
     /// Of the engine, for when the harness gives up.
-    pub log: &'a Path,
+    log: PathBuf,
 }
 
-impl Pace<'_> {
+impl Pace {
     pub fn records(&self, engine: &Engine) -> u64 {
         let path = format!("/admin/v1/sales/{}", self.sale);
         let sale = engine.admin("GET", &path, "");
@@ -125,7 +122,7 @@ impl Pace<'_> {
     pub fn wait(&self, engine: &Engine, buyers: &mut Stampede, more: u64) {
         let before = self.records(engine);
         while self.records(engine) < before + more {
-            let log = || std::fs::read_to_string(self.log).unwrap_or_default();
+            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
             assert!(
                 !buyers.is_over(),
                 "the harness ended early; the engine says: {}",

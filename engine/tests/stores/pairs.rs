@@ -6,9 +6,9 @@ use std::sync::Arc;
 use floodgate_engine::domain::order::Order;
 use floodgate_engine::stream::{Batch, Mark, OrderStore, Put, StoreError};
 
-use super::places::postgres::Server;
-use super::places::{Fresh, Place, store_config};
-use super::{all_of, batch, bought_and_given_back, mark, newest, ordered, rush};
+use crate::orders::{all_of, batch, bought_and_given_back, mark, newest, ordered, rush};
+use crate::places::postgres::Server;
+use crate::places::{Fresh, Place, store_config};
 
 type PutTwo = Result<(Put, bool), StoreError>;
 

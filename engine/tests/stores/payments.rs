@@ -1,173 +1,22 @@
 //! Payments and entitlements in the order store: by version, told once, and each unique
 //! in its own way.
 
-use std::collections::BTreeMap;
-
 use floodgate_engine::domain::payment::PaymentState;
-use floodgate_engine::stream::{
-    Batch, EntitlementFact, OrderStore, PaymentFact, Put, Row, RowId, RowKind, StoreError,
-};
+use floodgate_engine::stream::{OrderStore, Put, StoreError};
 use floodgate_ledger::Draft;
 
-use super::places::after::{
-    a_life_after, entitlement, entitlement_draft, order_draft, payment, payment_draft, record, row,
-    stray,
+use crate::carrying::{BATCH, assert_even};
+use crate::orders::{
+    all_of, batch, bought_and_given_back, mark, n_rows, newest, ordered, sale, shuffle,
 };
-use super::places::{Fresh, Place};
-use super::{
-    Stream, Till, assert_even, batch, bought_and_given_back, mark, n_rows, newest, ordered, sale,
-    shuffle,
+use crate::places::after::{
+    a_life_after, entitlement, entitlement_draft, order_draft, payment, payment_draft, row,
 };
-
-fn rows(drafts: &[Draft]) -> Batch {
-    Batch {
-        rows: drafts.iter().map(row).collect(),
-        ..Batch::default()
-    }
-}
-
-/// `n` purchases from the first version of the order to the refund, and some captures
-/// that are nobody's, everybody's first step before anybody's second.
-fn purchases(name: &str, n: u16) -> Vec<Draft> {
-    let mut lives: Vec<Vec<Draft>> = Vec::new();
-    for i in 0..n {
-        let orders = bought_and_given_back(name, i);
-        lives.push(orders.iter().map(order_draft).collect());
-        lives.push(a_life_after(&orders[0], i));
-        if i % 4 == 0 {
-            lives.push(vec![stray(1_000 + i)]);
-        }
-    }
-    let longest = lives.iter().map(Vec::len).max().unwrap_or(0);
-    (0..longest)
-        .flat_map(|step| lives.iter().filter_map(move |l| l.get(step).cloned()))
-        .collect()
-}
-
-fn payments_of(store: &dyn OrderStore, name: Option<&str>, limit: usize) -> Vec<PaymentFact> {
-    let sale = name.map(sale);
-    let mut all: Vec<PaymentFact> = Vec::new();
-    loop {
-        let after = all.last().map(|fact| fact.payment.id.clone());
-        let page = store.payments_page(0, sale.as_ref(), after.as_ref(), limit);
-        let page = page.unwrap();
-        assert!(page.facts.len() <= limit);
-        if page.facts.is_empty() {
-            return all;
-        }
-        all.extend(page.facts);
-    }
-}
-
-fn entitlements_of(store: &dyn OrderStore, name: &str, limit: usize) -> Vec<EntitlementFact> {
-    let mut all: Vec<EntitlementFact> = Vec::new();
-    loop {
-        let after = all.last().map(|fact| fact.entitlement.id.clone());
-        let page = store.entitlements_page(0, &sale(name), after.as_ref(), limit);
-        let page = page.unwrap();
-        assert!(page.facts.len() <= limit);
-        if page.facts.is_empty() {
-            return all;
-        }
-        all.extend(page.facts);
-    }
-}
-
-/// What of one kind the drafts come to, by id.
-fn newest_of(drafts: &[Draft], kind: RowKind) -> Vec<Row> {
-    let mut by_id: BTreeMap<RowId, Row> = BTreeMap::new();
-    for row in drafts.iter().map(row).filter(|row| row.kind() == kind) {
-        let kept = by_id.entry(row.id()).or_insert_with(|| row.clone());
-        if kept.version() < row.version() {
-            *kept = row;
-        }
-    }
-    by_id.into_values().collect()
-}
-
-fn payment_facts(drafts: &[Draft], name: Option<&str>) -> Vec<PaymentFact> {
-    let name = name.map(sale);
-    newest_of(drafts, RowKind::Payment)
-        .into_iter()
-        .filter_map(|row| match row {
-            Row::Payment(row) => Some(row.fact),
-            Row::Order(_) | Row::Entitlement(_) => None,
-        })
-        .filter(|fact| fact.sale == name)
-        .collect()
-}
-
-fn entitlement_facts(drafts: &[Draft]) -> Vec<EntitlementFact> {
-    newest_of(drafts, RowKind::Entitlement)
-        .into_iter()
-        .filter_map(|row| match row {
-            Row::Entitlement(row) => Some(row.fact),
-            Row::Order(_) | Row::Payment(_) => None,
-        })
-        .collect()
-}
-
-#[test]
-fn what_is_told_of_payments_and_entitlements() {
-    let order = ordered("tea", 2);
-    let told: Vec<Option<String>> = a_life_after(&order, 2)
-        .iter()
-        .map(|draft| match row(draft) {
-            Row::Order(row) => Some(row.outbox),
-            Row::Payment(row) => Some(row.outbox),
-            Row::Entitlement(row) => row.outbox,
-        })
-        .map(|outbox| outbox.map(|o| format!("{} {}", o.event, o.id)))
-        .collect();
-    // Ids are part of what consumers remember: the same in every version of the engine.
-    let expected = [
-        Some("payment.applied dc7f63d4-fd3a-8a62-93fd-0bb557e1fbdf"),
-        Some("entitlement.granted 80807194-2155-8fdb-a011-508594eedfc2"),
-        None,
-        None,
-        Some("payment.refund_due fa0f031a-70b9-81c3-aa19-1f895ad0304d"),
-        Some("entitlement.revoked 85d31334-8dd0-8e2e-aed3-7d6fa12781c9"),
-        Some("payment.refunded 1549359e-c4fc-841e-b057-8448f6c395b0"),
-    ];
-    assert_eq!(told, expected.map(|told| told.map(ToOwned::to_owned)));
-
-    let captured = payment(Some(&order), 2, PaymentState::RefundDue);
-    let Row::Payment(row) = row(&payment_draft(Some(&order.sale), &captured)) else {
-        panic!("a payment");
-    };
-    let told: serde_json::Value = serde_json::from_str(&row.outbox.payload).unwrap();
-    // By names, so that no version of the engine tells an event in other words.
-    assert_eq!(told.to_string(), row.outbox.payload);
-    assert_eq!(told["traceId"], order.id.to_string());
-    assert_eq!(told["bizKey"], captured.id.to_string());
-    assert_eq!(told["occurredAt"], row.fact.at.rfc3339());
-    assert_eq!(
-        told["payload"],
-        serde_json::json!({
-            "amountCent": order.pay_amount().0,
-            "channel": "card",
-            "channelTxnNo": "txn-2",
-            "currency": "EUR",
-            "note": "as\u{FFFD}asked",
-            "orderId": order.id.to_string(),
-            "paidAt": captured.paid_at.rfc3339(),
-            "paymentId": captured.id.to_string(),
-            "receivedAt": captured.received_at.rfc3339(),
-            "refundNo": "",
-            "saleId": "tea",
-            "status": "REFUND_DUE",
-            "version": "4",
-        })
-    );
-}
-
-#[test]
-fn a_record_of_a_group_that_is_no_sale_is_an_error() {
-    let mut draft = stray(1);
-    draft.group = "*other".into();
-    let said = floodgate_engine::stream::rows_of(&record(&draft, 1)).unwrap_err();
-    assert!(said.to_string().contains("group"), "{said}");
-}
+use crate::places::{Fresh, Place};
+use crate::purchases::{
+    entitlement_facts, entitlements_of, payment_facts, payments_of, purchases, rows,
+};
+use crate::till::Till;
 
 fn an_older_version_that_comes_late_is_told_and_changes_nothing(fresh: Fresh) {
     let (place, order) = (fresh(), ordered("tea", 2));
@@ -374,13 +223,13 @@ fn a_store_of_the_first_engine_is_brought_up_to_date(fresh: Fresh) {
 }
 
 fn the_stream_carries_purchases(fresh: Fresh) {
-    let (place, till) = (fresh(), Till::new());
+    let till = Till::new(fresh);
     let early = purchases("tea", 20);
     // Groups of a size that batches do not divide.
     for part in early.chunks(6) {
         till.write(part.to_vec());
     }
-    let stream = Stream::start(&till, place.open().unwrap());
+    let stream = till.start(till.store(), BATCH);
     let late: Vec<Draft> = (50..60)
         .flat_map(|n| {
             let order = ordered("tea", n);
@@ -391,11 +240,11 @@ fn the_stream_carries_purchases(fresh: Fresh) {
         till.write(part.to_vec());
     }
     stream.until_even(&till);
-    stream.worker.stop();
+    stream.stop();
     let bought = (0..20).flat_map(|n| bought_and_given_back("tea", n));
     let orders: Vec<_> = bought.chain((50..60).map(|n| ordered("tea", n))).collect();
-    assert_even(fresh, &*place, &till, &orders);
-    let store = place.open().unwrap();
+    assert_even(&till, &orders);
+    let store = till.store();
     let all = [early, late].concat();
     assert_eq!(
         payments_of(&*store, Some("tea"), 7),
@@ -404,7 +253,7 @@ fn the_stream_carries_purchases(fresh: Fresh) {
     assert_eq!(payments_of(&*store, None, 7), payment_facts(&all, None));
     assert_eq!(entitlements_of(&*store, "tea", 7), entitlement_facts(&all));
     assert_eq!(
-        super::all_of(&*store, "tea", 50),
+        all_of(&*store, "tea", 50),
         newest(&orders),
         "orders are as they were without"
     );

@@ -6,22 +6,22 @@
     reason = "a test may stop at the first surprise; clippy.toml sees only functions marked #[test]"
 )]
 
-use std::collections::BTreeSet;
+pub mod between;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use floodgate_engine::domain::ids::{
-    BucketNo, EntitlementId, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, PaymentId,
-    SaleId, SaleNo, SkuId, UserId,
+    BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleId, SaleNo, SkuId, UserId,
 };
 use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Item, Items, Order, OrderEvent, OrderState, Version};
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    Batch, EntitlementFact, FactPage, Letters, Mark, OrderStore, PaymentFact, Put, StockCount,
-    StoreError, StoredPage, StreamMetrics, StreamState, StreamWorker, WorkerConfig, rows_of,
+    Batch, Letters, Mark, OrderStore, Put, StreamMetrics, StreamState, StreamWorker, WorkerConfig,
+    rows_of,
 };
 use floodgate_ledger::{ChainHash, Draft, Group, Ledger, LedgerConfig, Record, Seq, Snapshot};
 
@@ -133,6 +133,14 @@ fn record_of(snapshot: Snapshot) -> Record {
     }
 }
 
+/// What a store is to make of these records.
+fn batch_of(records: &[Record]) -> Batch {
+    Batch {
+        rows: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
+        ..Batch::default()
+    }
+}
+
 impl Till {
     pub fn new(fresh: Fresh) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -157,10 +165,11 @@ impl Till {
         }
     }
 
-    /// Durable when it returns.
-    pub fn sell(&self, orders: &[Order]) {
-        for part in orders.chunks(50) {
-            append(&self.ledger, part.iter().map(order_draft).collect());
+    /// Durable when it returns, a few records to a group.
+    pub fn sell<'a>(&self, orders: impl IntoIterator<Item = &'a Order>) {
+        let drafts: Vec<Draft> = orders.into_iter().map(order_draft).collect();
+        for part in drafts.chunks(5) {
+            append(&self.ledger, part.to_vec());
         }
     }
 
@@ -191,17 +200,16 @@ impl Till {
         self.place.tables()
     }
 
+    /// What a second engine would do with records `from` to `to`.
+    pub fn rows(&self, from: u64, to: u64) -> Batch {
+        let n = (to + 1 - from) as usize;
+        batch_of(&self.ledger.tail(Seq(from), n, usize::MAX).unwrap())
+    }
+
     /// The tables of a store that takes everything in one go.
     pub fn whole(&self) -> Tables {
         let records = self.ledger.tail(Seq(1), usize::MAX, usize::MAX).unwrap();
-        let batch = Batch {
-            rows: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
-            ..Batch::default()
-        };
-        let calm = (self.fresh)();
-        let put = calm.open().unwrap().put(0, &batch, None, &self.tip());
-        assert_eq!(put.unwrap(), Put::Advanced);
-        calm.tables()
+        self.tables_of(&records)
     }
 
     /// The tables of a store that was given everything as it is now, whatever records
@@ -209,12 +217,13 @@ impl Till {
     pub fn whole_of_snapshots(&self) -> Tables {
         let found = self.ledger.entities(None, None, false);
         let records: Vec<_> = found.map(|s| record_of(s.unwrap())).collect();
-        let batch = Batch {
-            rows: records.iter().filter_map(|r| rows_of(r).unwrap()).collect(),
-            ..Batch::default()
-        };
+        self.tables_of(&records)
+    }
+
+    fn tables_of(&self, records: &[Record]) -> Tables {
         let calm = (self.fresh)();
-        let put = calm.open().unwrap().put(0, &batch, None, &self.tip());
+        let store = calm.open().unwrap();
+        let put = store.put(0, &batch_of(records), None, &self.tip());
         assert_eq!(put.unwrap(), Put::Advanced);
         calm.tables()
     }
@@ -225,6 +234,16 @@ impl Till {
             ledger: self.ledger.id(),
             seq: tip.seq,
             hash: tip.hash,
+        }
+    }
+
+    /// The mark of a store that has everything up to `seq`.
+    pub fn mark_at(&self, seq: u64) -> Mark {
+        let record = self.ledger.tail(Seq(seq), 1, usize::MAX).unwrap().remove(0);
+        Mark {
+            ledger: self.ledger.id(),
+            seq: record.seq,
+            hash: record.hash,
         }
     }
 
@@ -239,12 +258,23 @@ impl Till {
     }
 
     pub fn start(&self, store: Arc<dyn OrderStore>, batch: usize) -> Stream {
+        let retry = [Duration::from_millis(1), Duration::from_millis(4)];
+        self.start_retrying(store, batch, retry)
+    }
+
+    /// Asks a store that is away again after so long, and no later than so long.
+    pub fn start_retrying(
+        &self,
+        store: Arc<dyn OrderStore>,
+        batch: usize,
+        [retry_min, retry_max]: [Duration; 2],
+    ) -> Stream {
         let config = WorkerConfig {
             batch_records_max: batch,
             idle_wait: Duration::from_millis(1),
             look_wait: Duration::from_millis(1),
-            retry_min: Duration::from_millis(1),
-            retry_max: Duration::from_millis(4),
+            retry_min,
+            retry_max,
             ..WorkerConfig::default()
         };
         let metrics = metrics();
@@ -289,7 +319,11 @@ impl Stream {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        panic!("never {what}: {:?}", self.worker.state());
+        panic!(
+            "never {what}: {:?} at {:?}",
+            self.worker.state(),
+            self.worker.mark()
+        );
     }
 
     pub fn until_even(&self, till: &Till) {
@@ -300,6 +334,7 @@ impl Stream {
             worker.mark() == Some(till.tip())
         });
         self.until("running", |worker| worker.state() == StreamState::Running);
+        assert_eq!(self.metrics.lag_records.get(), 0);
     }
 
     pub fn until_stopped(&self) -> String {
@@ -312,105 +347,5 @@ impl Stream {
             StreamState::Running | StreamState::Waiting(_) => false,
         });
         why
-    }
-}
-
-pub struct PutCall {
-    /// Counted from 1.
-    pub nth: usize,
-    pub n_rows: usize,
-    pub from: Option<Mark>,
-    pub to: Mark,
-}
-
-type OnPut = Box<
-    dyn Fn(&PutCall, &dyn Fn() -> Result<Put, StoreError>) -> Result<Put, StoreError> + Send + Sync,
->;
-
-/// Stands between the stream and the store, and makes trouble.
-pub struct Between {
-    store: Arc<dyn OrderStore>,
-    on_put: OnPut,
-    pub n_puts: AtomicUsize,
-}
-
-impl Between {
-    pub fn new(
-        store: Arc<dyn OrderStore>,
-        on_put: impl Fn(&PutCall, &dyn Fn() -> Result<Put, StoreError>) -> Result<Put, StoreError>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            store,
-            on_put: Box::new(on_put),
-            n_puts: AtomicUsize::new(0),
-        })
-    }
-}
-
-impl OrderStore for Between {
-    fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
-        self.store.mark(node)
-    }
-
-    fn put(
-        &self,
-        node: u16,
-        batch: &Batch,
-        from: Option<&Mark>,
-        to: &Mark,
-    ) -> Result<Put, StoreError> {
-        let call = PutCall {
-            nth: self.n_puts.fetch_add(1, Ordering::SeqCst) + 1,
-            n_rows: batch.rows.len(),
-            from: from.cloned(),
-            to: to.clone(),
-        };
-        (self.on_put)(&call, &|| self.store.put(node, batch, from, to))
-    }
-
-    fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
-        self.store.sales()
-    }
-
-    fn orders_page(
-        &self,
-        node: u16,
-        sale: &SaleId,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<StoredPage, StoreError> {
-        self.store.orders_page(node, sale, after, limit)
-    }
-
-    fn payments_page(
-        &self,
-        node: u16,
-        sale: Option<&SaleId>,
-        after: Option<&PaymentId>,
-        limit: usize,
-    ) -> Result<FactPage<PaymentFact>, StoreError> {
-        self.store.payments_page(node, sale, after, limit)
-    }
-
-    fn entitlements_page(
-        &self,
-        node: u16,
-        sale: &SaleId,
-        after: Option<&EntitlementId>,
-        limit: usize,
-    ) -> Result<FactPage<EntitlementFact>, StoreError> {
-        self.store.entitlements_page(node, sale, after, limit)
-    }
-
-    fn stock_counts(
-        &self,
-        node: u16,
-        sale: &SaleId,
-        without: &BTreeSet<OrderId>,
-    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
-        self.store.stock_counts(node, sale, without)
     }
 }

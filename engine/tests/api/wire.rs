@@ -1,0 +1,184 @@
+//! HTTP itself: methods, heads that two readers could understand differently, bodies that
+//! do not come, and answers that the asker has.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::common::{Engine, call, raw};
+use crate::{bearer, nothing_was_sold, plain_words, problem, tea};
+
+#[test]
+fn a_path_tells_the_methods_it_knows() {
+    let (_folder, engine) = tea(10, 10);
+    for (method, path, allow) in [
+        ("GET", "/v1/orders", "POST, OPTIONS"),
+        ("DELETE", "/v1/orders", "POST, OPTIONS"),
+        ("POST", "/v1/sales", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v1/orders/x", "GET, HEAD, OPTIONS"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
+        // A word of ours is no order id.
+        ("GET", "/v1/orders/preview", "POST, OPTIONS"),
+        ("HEAD", "/v1/orders/preview", "POST, OPTIONS"),
+        ("DELETE", "/v1/orders/preview", "POST, OPTIONS"),
+    ] {
+        let answer = call(&engine.public, method, path, &[("x-user-id", "ana")], "");
+        assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
+        assert_eq!(answer.header("allow"), Some(allow));
+        if method != "HEAD" {
+            problem(&answer, 405, "METHOD_NOT_ALLOWED");
+        }
+    }
+    for (path, allow) in [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/v1/sales/tea", "GET, HEAD, OPTIONS"),
+        ("/v1/orders", "POST, OPTIONS"),
+        ("/v1/orders/preview", "POST, OPTIONS"),
+        ("/v1/orders/x", "GET, HEAD, OPTIONS"),
+        ("/v1/orders/x/cancel", "POST, OPTIONS"),
+    ] {
+        let answer = call(&engine.public, "OPTIONS", path, &[], "");
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (204, Some(allow)),
+            "{path}"
+        );
+    }
+    problem(
+        &call(&engine.public, "OPTIONS", "/v2", &[], ""),
+        404,
+        "NOT_FOUND",
+    );
+    problem(&engine.get("ana", "/v2"), 404, "NOT_FOUND");
+    problem(&engine.get("ana", "/v1/orders/not-an-id"), 404, "NOT_FOUND");
+    nothing_was_sold(&engine);
+}
+
+#[test]
+fn a_head_that_is_read_in_two_ways_or_too_long_is_no_request() {
+    let (_folder, engine) = tea(10, 10);
+    // Requests that two readers could understand differently are not requests.
+    let smuggled = [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "content-length: 5\r\ncontent-length: 6\r\n\r\nabcde",
+        "content-length: abc\r\n\r\n",
+    ];
+    for rest in smuggled {
+        let text = format!("POST /v1/orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{rest}");
+        let answer = raw(&engine.public, text.as_bytes());
+        assert!(
+            matches!(answer.status, 0 | 400 | 401),
+            "{rest:?}: {answer:?}"
+        );
+    }
+    let bomb = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nx-bomb: {}\r\n\r\n",
+        "x".repeat(100_000)
+    );
+    let answer = raw(&engine.public, bomb.as_bytes());
+    assert!(matches!(answer.status, 0 | 431), "{answer:?}");
+    nothing_was_sold(&engine);
+}
+
+/// The heads of a purchase and of a new sale, up to what says how long the body is.
+fn heads(engine: &Engine) -> [(String, String); 2] {
+    let json = "content-type: application/json\r\nhost: x\r\nconnection: close\r\n";
+    let buy = format!("POST /v1/orders HTTP/1.1\r\n{json}x-user-id: ana\r\nidempotency-key: k\r\n");
+    let sale = format!(
+        "POST /admin/v1/sales HTTP/1.1\r\n{json}authorization: {}\r\n",
+        bearer(engine)
+    );
+    [(engine.public.clone(), buy), (engine.admin.clone(), sale)]
+}
+
+#[test]
+fn a_body_that_announces_too_much_is_not_waited_for() {
+    let (_folder, engine) = tea(1, 1);
+    for ((at, head), length) in heads(&engine).into_iter().zip([8_193, 5_000_000]) {
+        let began = Instant::now();
+        let answer = raw(
+            &at,
+            format!("{head}content-length: {length}\r\n\r\n").as_bytes(),
+        );
+        problem(&answer, 413, "BODY_TOO_LARGE");
+        // The body would be waited for 5 s and 10 s.
+        assert!(began.elapsed() < Duration::from_secs(4), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_is_malformed_on_both_listeners() {
+    let (_folder, engine) = tea(1, 1);
+    for (at, head) in heads(&engine) {
+        let chunked = format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n");
+        problem(&raw(&at, chunked.as_bytes()), 400, "MALFORMED_BODY");
+    }
+    for (at, head) in heads(&engine) {
+        let mut line = TcpStream::connect(&at).expect("connect");
+        let half = format!("{head}content-length: 100\r\n\r\n{{\"saleId\":");
+        line.write_all(half.as_bytes()).expect("write");
+        line.shutdown(Shutdown::Write).expect("hang up");
+        let mut text = String::new();
+        line.read_to_string(&mut text).expect("an answer");
+        assert!(
+            text.starts_with("HTTP/1.1 400 ") && text.contains("MALFORMED_BODY"),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn a_request_names_its_host_once() {
+    let (_folder, engine) = tea(1, 1);
+    for at in [&engine.public, &engine.admin] {
+        for (head, status) in [
+            ("HTTP/1.1\r\nconnection: close\r\n", 400),
+            (
+                "HTTP/1.1\r\nhost: a\r\nhost: a\r\nconnection: close\r\n",
+                400,
+            ),
+            ("HTTP/1.0\r\nhost: a\r\nhost: b\r\n", 400),
+            ("HTTP/1.0\r\n", 404),
+            ("HTTP/1.1\r\nhost: a\r\nconnection: close\r\n", 404),
+        ] {
+            let answer = raw(at, format!("GET /none {head}\r\n").as_bytes());
+            assert_eq!(answer.status, status, "{head:?}: {answer:?}");
+            if status == 400 {
+                problem(&answer, 400, "INVALID_FIELD");
+                assert!(plain_words(&answer).contains("Host"), "{answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_the_asker_has_is_not_sent_again() {
+    let (_folder, engine) = tea(1, 1);
+    for path in ["/v1/sales/tea", "/v1/sales", "/"] {
+        let tag = engine
+            .get("ana", path)
+            .header("etag")
+            .expect("a tag")
+            .to_owned();
+        let asked =
+            |value: &str| call(&engine.public, "GET", path, &[("if-none-match", value)], "").status;
+        for same in [
+            tag.clone(),
+            format!("W/{tag}"),
+            "*".to_owned(),
+            format!("\"x\", {tag}"),
+            format!("\"x\" ,W/{tag},\"y\""),
+        ] {
+            assert_eq!(asked(&same), 304, "{path}: {same}");
+        }
+        for other in ["\"x\"", "W/\"x\", \"y\"", "", "x", tag.trim_matches('"')] {
+            assert_eq!(asked(other), 200, "{path}: {other}");
+        }
+        let twice = [("if-none-match", "\"x\""), ("if-none-match", tag.as_str())];
+        assert_eq!(
+            call(&engine.public, "GET", path, &twice, "").status,
+            304,
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! A store that does not answer is waited for, and then gets everything once.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use floodgate_engine::domain::order::Order;
+use floodgate_engine::stream::StreamState;
+use parking_lot::Mutex;
+
+use crate::carrying::{BATCH, assert_even};
+use crate::orders::{ordered, rush, some_life};
+use crate::places::Fresh;
+use crate::till::Till;
+use crate::till::between::{Between, away};
+
+fn a_store_that_comes_back_gets_everything(fresh: Fresh) {
+    let till = Till::new(fresh);
+    let mut orders = rush("tea", 30);
+    till.sell(&orders);
+    // The third to the sixth batch find nobody; the worker must not skip one.
+    let between = Between::new(till.store(), |call| match call.nth {
+        3..=6 => Err(away()),
+        _ => call.pass(),
+    });
+    let stream = till.start(between.clone(), BATCH);
+    stream.until_even(&till);
+    assert_even(&till, &orders);
+    assert_eq!(stream.metrics.errors.get(), 4);
+
+    // Now it is gone altogether; it says so, and buyers go on buying.
+    between.dark.store(true, Ordering::SeqCst);
+    let later: Vec<Order> = (100..120).flat_map(|n| some_life("tea", n)).collect();
+    till.sell(&later);
+    orders.extend(later);
+    stream.until("tried five times", |_| {
+        between.n_dark.load(Ordering::SeqCst) >= 5
+    });
+    stream.until("waiting", |worker| {
+        matches!(worker.state(), StreamState::Waiting(why) if why.contains("nobody at home"))
+    });
+    assert_ne!(stream.worker.mark(), Some(till.tip()));
+    assert!(stream.metrics.lag_records.get() > 0);
+
+    between.dark.store(false, Ordering::SeqCst);
+    stream.until_even(&till);
+    assert_even(&till, &orders);
+}
+
+fn a_store_that_is_away_at_the_start_is_waited_for(fresh: Fresh) {
+    let till = Till::new(fresh);
+    let orders = rush("tea", 10);
+    till.sell(&orders);
+    let between = Between::new(till.store(), |call| call.pass());
+    between.dark.store(true, Ordering::SeqCst);
+    let stream = till.start(between.clone(), BATCH);
+    stream.until("waiting", |worker| {
+        matches!(worker.state(), StreamState::Waiting(_))
+    });
+    assert_eq!(stream.worker.mark(), None);
+    between.dark.store(false, Ordering::SeqCst);
+    stream.until_even(&till);
+    assert_even(&till, &orders);
+}
+
+fn a_store_that_answers_but_takes_nothing_is_not_called_running(fresh: Fresh) {
+    let till = Till::new(fresh);
+    let orders = rush("tea", 10);
+    till.sell(&orders);
+    // A full disk, say: reading goes on. The test looks while the worker tries.
+    let (asks, asked) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
+    let answers = Mutex::new(answers);
+    let between = Between::new(till.store(), move |call| {
+        if call.nth > 5 {
+            return call.pass();
+        }
+        asks.send(()).unwrap();
+        answers.lock().recv().unwrap();
+        Err(away())
+    });
+    let stream = till.start(between.clone(), BATCH);
+    let mut states = Vec::new();
+    for _ in 0..5 {
+        asked.recv().unwrap();
+        states.push(stream.worker.state());
+        answer.send(()).unwrap();
+    }
+    stream.until_even(&till);
+    stream.stop();
+    assert_eq!(states[0], StreamState::Running);
+    for state in &states[1..] {
+        assert!(matches!(state, StreamState::Waiting(_)), "{states:?}");
+    }
+    assert_even(&till, &orders);
+}
+
+fn stopping_does_not_sit_out_a_wait(fresh: Fresh) {
+    let till = Till::new(fresh);
+    till.sell([&ordered("tea", 1)]);
+    let between = Between::new(till.store(), |call| call.pass());
+    between.dark.store(true, Ordering::SeqCst);
+    let an_hour = Duration::from_secs(3_600);
+    for _ in 0..200 {
+        let stream = till.start_retrying(between.clone(), BATCH, [an_hour; 2]);
+        // Stopped in the very moment it lies down.
+        while stream.worker.state() == StreamState::Running {
+            std::hint::spin_loop();
+        }
+        let stopping = std::thread::spawn(move || stream.stop());
+        let up = (0..15_000).any(|_| {
+            stopping.is_finished() || {
+                std::thread::sleep(Duration::from_millis(1));
+                false
+            }
+        });
+        assert!(up, "still asleep");
+    }
+}
+
+fn a_commit_whose_reply_is_lost_is_not_done_twice(fresh: Fresh) {
+    let till = Till::new(fresh);
+    let orders = rush("tea", 40);
+    till.sell(&orders);
+    // Every other batch is written, and then the line goes dead.
+    let between = Between::new(till.store(), |call| {
+        let put = call.pass()?;
+        if call.nth % 2 == 1 {
+            Err(away())
+        } else {
+            Ok(put)
+        }
+    });
+    let stream = till.start(between.clone(), BATCH);
+    stream.until_even(&till);
+    stream.stop();
+    assert_even(&till, &orders);
+    // It asked the store where it stands instead of sending the batch again.
+    let n_records = till.tip().seq.0;
+    assert_eq!(between.n_puts() as u64, n_records.div_ceil(BATCH as u64));
+}
+
+every_case!(
+    a_store_that_comes_back_gets_everything,
+    a_store_that_is_away_at_the_start_is_waited_for,
+    a_store_that_answers_but_takes_nothing_is_not_called_running,
+    stopping_does_not_sit_out_a_wait,
+    a_commit_whose_reply_is_lost_is_not_done_twice,
+);

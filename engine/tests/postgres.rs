@@ -403,6 +403,44 @@ fn a_second_line_that_is_cut_leaves_a_mark_that_tells() {
     assert!(matches!(told, Put::MarkMoved(_)), "{told:?}");
 }
 
+/// Looks again and again until the server says so.
+#[track_caller]
+fn until_says(server: &Server, database: &str, sql: &str, so: &str) {
+    let mut said = String::new();
+    for _ in 0..1_000 {
+        said = server.sql(database, sql).trim().to_owned();
+        if said == so {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    panic!("{sql}: never {so}, but {said}");
+}
+
+/// The next question may be a minute off, or never come.
+#[test]
+fn a_line_that_was_given_up_does_not_stay_with_the_server() {
+    let server = Server::shared();
+    let database = server.database();
+    let table = server.store(&database);
+    let table = table.replace("statement_ms = 600000", "statement_ms = 1000");
+    let store = open(&store_config(&table), "".as_ref()).unwrap();
+    let lines = "SELECT count(*) FROM pg_stat_activity
+                 WHERE application_name = 'floodgate' AND datname = current_database()";
+    until_says(&server, &database, lines, "1");
+
+    let mut somebody = server.session(&database);
+    somebody.say("BEGIN");
+    somebody.say("LOCK TABLE stream_marks IN ACCESS EXCLUSIVE MODE");
+    let locks = "SELECT count(*) FROM pg_locks
+                 WHERE granted AND mode = 'AccessExclusiveLock' AND relation = 'stream_marks'::regclass";
+    until_says(&server, &database, locks, "1");
+    let away = store.mark(0).unwrap_err();
+    assert!(matches!(away, StoreError::Away(_)), "{away}");
+    drop(somebody);
+    until_says(&server, &database, lines, "0");
+}
+
 #[test]
 fn two_batches_go_on_after_the_server_was_started_again() {
     let server = Server::start();

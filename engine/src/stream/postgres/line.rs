@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Error, NoTls};
@@ -47,6 +48,17 @@ impl From<StoreError> for Trouble {
 pub(super) struct Link {
     pub client: Client,
     pub sql: Statements,
+    _driven: Driven,
+}
+
+/// What carries questions and answers, for as long as somebody may ask.
+struct Driven(AbortHandle);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        // Asked to go, it would first wait for the answer that nobody waits for.
+        self.0.abort();
+    }
 }
 
 pub(super) struct Line {
@@ -83,6 +95,21 @@ impl Line {
 
     /// Asks one question, which may be asked twice without harm.
     pub fn ask<T>(
+        &mut self,
+        limit: Duration,
+        question: impl AsyncFn(&Link) -> Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
+        let said = self.ask_until_said(limit, question);
+        if self.link.is_none()
+            && let Some(runtime) = &self.runtime
+        {
+            // The next question may be far off: what was given up hangs up now.
+            runtime.block_on(tokio::task::yield_now());
+        }
+        said
+    }
+
+    fn ask_until_said<T>(
         &mut self,
         limit: Duration,
         question: impl AsyncFn(&Link) -> Result<T, Trouble>,
@@ -164,29 +191,31 @@ impl Target {
     }
 
     async fn draw(&self) -> Result<Link, StoreError> {
-        let client = timeout(self.connect_max, self.connect())
+        let (client, driven) = timeout(self.connect_max, self.connect())
             .await
             .map_err(|_| silent(self.connect_max))?
             .map_err(|e| StoreError::Away(say(&e)))?;
         match timeout(self.prepare_max, self.prepare(&client)).await {
-            Ok(Ok(sql)) => Ok(Link { client, sql }),
+            Ok(Ok(sql)) => Ok(Link {
+                client,
+                sql,
+                _driven: driven,
+            }),
             Ok(Err(Trouble::Store(error))) => Err(error),
             Ok(Err(Trouble::Db(error))) => Err(StoreError::Away(say(&error))),
             Err(_) => Err(silent(self.prepare_max)),
         }
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
+    async fn connect(&self) -> Result<(Client, Driven), Error> {
         Ok(match &self.tls {
             None => {
                 let (client, line) = self.config.connect(NoTls).await?;
-                drive(line);
-                client
+                (client, drive(line))
             }
             Some(tls) => {
                 let (client, line) = self.config.connect(tls.clone()).await?;
-                drive(line);
-                client
+                (client, drive(line))
             }
         })
     }
@@ -215,12 +244,13 @@ impl Drop for Line {
     }
 }
 
-fn drive(line: impl Future<Output = Result<(), Error>> + Send + 'static) {
-    tokio::spawn(async move {
+fn drive(line: impl Future<Output = Result<(), Error>> + Send + 'static) -> Driven {
+    let task = tokio::spawn(async move {
         if let Err(error) = line.await {
             tracing::debug!(why = say(&error), "a line to the order store broke");
         }
     });
+    Driven(task.abort_handle())
 }
 
 fn silent(limit: Duration) -> StoreError {

@@ -122,7 +122,7 @@ fn answers_before_the_fsync_are_named_when_the_engine_dies() {
     let engine = site.start().expect("it opens");
     assert!(engine.stop(), "SIGTERM ends it well");
 
-    let engine = site.start_with("ledger-ack-early=return(500)");
+    let engine = site.start_with("ledger-ack-early=return(3000)");
     let engine = engine.expect("it opens again");
     let scenario = scenario(3 * ATTEMPTS, 1, 256);
     let mut buyers = Stampede::start(&engine, site.folder.path(), &scenario, &["--no-create"]);

@@ -119,7 +119,7 @@ fn a_body_without_end_is_cut_at_its_largest_size() {
 
 #[test]
 fn a_line_without_a_request_is_closed_without_a_word() {
-    let (_folder, engine) = tea("idle_ms = 200");
+    let (_folder, engine) = tea("idle_ms = 2000");
     assert_eq!(rest(line(&engine)).head, "");
     // Also after an answer.
     let mut used = line(&engine);

@@ -89,10 +89,9 @@ fn example_03_paid_and_not_granted_is_repaired() {
     let mine = shop.engine.get("ana", "/v1/me/entitlements").json;
     assert_eq!(mine["entitlements"][0]["workId"], "film", "{mine}");
     assert_eq!(mine["entitlements"].as_array().map(Vec::len), Some(1));
-    assert_eq!(
-        shop.metric("floodgate_grants_total{result=\"repaired\"}"),
-        1
-    );
+    until("the repair is counted", || {
+        shop.metric("floodgate_grants_total{result=\"repaired\"}") == 1
+    });
     assert_eq!(shop.metric("floodgate_grants_total{result=\"granted\"}"), 0);
 }
 

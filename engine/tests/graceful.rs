@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Engine, open_sale, parsed};
 
@@ -15,6 +15,8 @@ const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
 const BUYERS: usize = 300;
 /// First-hand wins before the word to stop.
 const WINS_BEFORE: usize = 2_000;
+/// How long a line without a request lives on after the word to stop.
+const LINGER: Duration = Duration::from_millis(500);
 
 fn purchase(user: &str, length: usize) -> String {
     format!(
@@ -46,13 +48,18 @@ impl Line {
         }
     }
 
-    /// `None`: the line was closed before all of it was sent, or without an answer.
     fn buy(&mut self, user: &str) -> Option<Heard> {
-        let request = purchase(user, ONE.len()) + ONE;
-        self.reader.get_mut().write_all(request.as_bytes()).ok()?;
+        self.ask(user)?;
         self.hear()
     }
 
+    /// `None`: the line was closed before all of it was sent.
+    fn ask(&mut self, user: &str) -> Option<()> {
+        let request = purchase(user, ONE.len()) + ONE;
+        self.reader.get_mut().write_all(request.as_bytes()).ok()
+    }
+
+    /// `None`: the line was closed without an answer.
     fn hear(&mut self) -> Option<Heard> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -100,16 +107,26 @@ fn hundreds_of_buyers_are_all_answered_and_no_win_is_lost() {
     let mut told: BTreeMap<String, String> = BTreeMap::new();
     let (mut n_sent_home, mut n_unanswered) = (0, 0);
     std::thread::scope(|scope| {
-        let buyers: Vec<_> = (0..BUYERS)
-            .map(|buyer| {
-                let (engine, n_won) = (&engine, &n_won);
+        // Before the first of them buys: the word to stop finds nobody on the way here.
+        let connected_at = Instant::now();
+        let lines: Vec<Line> = (0..BUYERS).map(|_| Line::to(&engine)).collect();
+        let buyers: Vec<_> = lines
+            .into_iter()
+            .enumerate()
+            .map(|(buyer, mut line)| {
+                let n_won = &n_won;
                 scope.spawn(move || {
-                    let mut line = Line::to(engine);
                     let (mut wins, mut answers) = (Vec::new(), Vec::new());
+                    let mut asked_at = connected_at;
                     for n in 0.. {
                         let user = format!("b{buyer}-{n}");
-                        let Some(heard) = line.buy(&user) else {
-                            return (wins, answers, true);
+                        let asked = line.ask(&user);
+                        // A machine that stood still between two requests may have had the
+                        // line without one for longer than it lingers.
+                        let in_time = asked_at.elapsed() < LINGER;
+                        asked_at = Instant::now();
+                        let Some(heard) = asked.and_then(|()| line.hear()) else {
+                            return (wins, answers, in_time);
                         };
                         answers.push(heard.status);
                         if heard.status == 201 {

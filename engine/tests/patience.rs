@@ -31,7 +31,7 @@ fn an_order_on_its_way_to_the_disk_is_no_drift() {
 #[test]
 fn a_buyer_who_waited_too_long_counts_as_unknown() {
     let folder = tempfile::tempdir().expect("a folder");
-    let slow = "ledger-before-write=sleep(300)";
+    let slow = "ledger-before-write=sleep(3000)";
     let config = open_sale("tea", 9, 1, "[limits]\nanswer_ms = 100\n");
     let engine =
         Engine::start_on(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", slow).expect("it opens");
@@ -58,11 +58,12 @@ fn the_wait_in_line_is_not_taken_from_the_time_for_the_answer() {
         "tea",
         9,
         1,
-        "admission = { rate = 1, burst = 1, queueMax = 10, waitMs = 60000 }\n[limits]\nanswer_ms = 1000\n",
+        "admission = { rate = 1, burst = 1, queueMax = 10, waitMs = 60000 }\n[limits]\nanswer_ms = 4000\n",
     );
     let engine = Engine::start(&folder, &config);
     thread::scope(|scope| {
-        let buyers: Vec<_> = ["ana", "bob", "cid"]
+        // The last of them stands there for five seconds.
+        let buyers: Vec<_> = ["ana", "bob", "cid", "dan", "eve", "fay"]
             .map(|user| {
                 let engine = &engine;
                 scope.spawn(move || engine.buy(user, "k", ONE).status)

@@ -159,7 +159,7 @@ fn no_buyer_notices_a_database_that_is_gone_and_the_backlog_arrives() {
 #[test]
 fn no_buyer_notices_a_database_that_stands_still() {
     let mut shop = Shop::on(Arc::new(Server::start()));
-    shop.statement_ms = 500;
+    shop.statement_ms = 3_000;
     let engine = shop.start();
     shop.sell(&engine, 10);
     until_even(&engine, 10);

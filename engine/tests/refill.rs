@@ -24,7 +24,11 @@ fn start(host: &Host, folder: &TempDir, units: u32, failpoints: &str) -> Engine 
         "tea",
         units,
         3,
-        &format!("buckets = {N_BUCKETS}\n{}", host.toml),
+        // A journey of units is a commit, and a crowd may have fifteen of them before it.
+        &format!(
+            "buckets = {N_BUCKETS}\n[limits]\nanswer_ms = 25000\n{}",
+            host.toml
+        ),
     );
     let any = "127.0.0.1:0";
     Engine::start_on(folder, &config, any, any, failpoints).expect("it opens")

@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Engine, open_sale};
 use floodgate_ledger::{Ledger, LedgerConfig};
@@ -21,11 +22,13 @@ fn buy_and_stream(engine: &Engine, user: &str) -> String {
     let won = engine.buy(user, "k", ONE);
     let id = won.json["orderId"].as_str().expect("won").to_owned();
     // The stream takes its time; each look is an answer, not a guess at how long.
-    for _ in 0..10_000 {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while Instant::now() < deadline {
         let page = engine.admin("GET", "/admin/v1/sales/tea/orders?from=store&limit=100", "");
         if page.body.contains(&id) {
             return id;
         }
+        std::thread::sleep(Duration::from_millis(2));
     }
     panic!("{id} never reached the order store");
 }

@@ -69,9 +69,8 @@ impl Waits {
         }
     }
 
-    fn at_most(self, patience: &Patience, leaving: bool) -> Duration {
+    fn at_most(self, patience: &Patience) -> Duration {
         match self {
-            Self::Request if leaving => patience.idle.min(LINGER),
             Self::Request => patience.idle,
             Self::Head => patience.header,
             // Of an answer that is read slowly each piece has its own time as well.
@@ -162,6 +161,7 @@ where
             waits = timer.lapsed(&stage) => break waits,
             () = super::accept::told_to(&mut stop), if !stage.is_leaving() => {
                 stage.leaving.store(true, Ordering::Relaxed);
+                timer.leave();
             }
         }
     };
@@ -196,6 +196,8 @@ struct Timer {
     /// The change of the stage that `since` belongs to.
     change: u32,
     since: Instant,
+    /// When the word to stop came: a request may have crossed it.
+    leaving_since: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -206,8 +208,13 @@ impl Timer {
             patience,
             change: 0,
             since,
+            leaving_since: None,
             sleep: Box::pin(tokio::time::sleep_until(since + patience.idle)),
         }
+    }
+
+    fn leave(&mut self) {
+        self.leaving_since = Some(Instant::now());
     }
 
     async fn lapsed(&mut self, stage: &Stage) -> Waits {
@@ -219,7 +226,10 @@ impl Timer {
             (self.change, self.since) = (stage.change(), Instant::now());
         }
         let waits = stage.waits();
-        let due_at = self.since + waits.at_most(&self.patience, stage.is_leaving());
+        let mut due_at = self.since + waits.at_most(&self.patience);
+        if let (Waits::Request, Some(leaving_since)) = (waits, self.leaving_since) {
+            due_at = due_at.min(self.since.max(leaving_since) + LINGER);
+        }
         if due_at < self.sleep.deadline() {
             self.sleep.as_mut().reset(due_at);
         }
@@ -456,14 +466,18 @@ mod tests {
         assert!(head.contains("connection: close"), "{head}");
         assert_eq!(busy.end().await, (String::new(), None));
 
-        // The request and the word to stop cross on their way.
-        let mut idle = line(Duration::ZERO, 1);
-        idle.stop.send(true).expect("serving");
-        tokio::time::sleep(LINGER / 2).await;
-        idle.client.write_all(ASK).await.expect("open");
-        let head = idle.answer(1).await;
-        assert!(head.contains("connection: close"), "{head}");
-        assert_eq!(idle.end().await, (String::new(), None));
+        // The request and the word to stop cross on their way, however long the line was
+        // without one before.
+        for before in [Duration::ZERO, 10 * SECOND] {
+            let mut idle = line(Duration::ZERO, 1);
+            tokio::time::sleep(before).await;
+            idle.stop.send(true).expect("serving");
+            tokio::time::sleep(LINGER / 2).await;
+            idle.client.write_all(ASK).await.expect("open");
+            let head = idle.answer(1).await;
+            assert!(head.contains("connection: close"), "{head}");
+            assert_eq!(idle.end().await, (String::new(), None));
+        }
     }
 
     #[tokio::test(start_paused = true)]

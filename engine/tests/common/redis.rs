@@ -130,7 +130,12 @@ impl Redis {
             tls: None,
             user: Some(USER.to_owned()),
             password: Some(floodgate_engine::config::Password::new(PASSWORD)),
-            limits: RedisLimits::default(),
+            // Longer than a busy machine stands still.
+            limits: RedisLimits {
+                connect: Duration::from_secs(5),
+                call: Duration::from_secs(5),
+                silent: Duration::from_secs(10),
+            },
         }
     }
 

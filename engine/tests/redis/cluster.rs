@@ -67,7 +67,7 @@ impl Cluster {
     fn config(&self) -> RedisConfig {
         let mut config = self.0[0].config();
         config.cluster = true;
-        config.limits.call = Duration::from_millis(300);
+        config.limits.call = Duration::from_secs(2);
         config
     }
 
@@ -193,7 +193,7 @@ fn a_sale_goes_on_in_the_other_buckets_and_nothing_is_lost_in_the_one_that_waits
         "tea",
         12_000,
         1,
-        &format!("buckets = {BUCKETS}\n[limits]\nanswer_ms = 1000\n{stock}"),
+        &format!("buckets = {BUCKETS}\n[limits]\nanswer_ms = 5000\n{stock}"),
     );
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::start(&folder, &config);
@@ -239,7 +239,7 @@ fn units_that_stand_at_a_silent_server_are_not_called_sold_out() {
         return;
     };
     let stock = cluster.0[0].toml() + "cluster = true\ncall_ms = 200\n";
-    let limits = format!("buckets = {BUCKETS}\n[limits]\nanswer_ms = 2000\n{stock}");
+    let limits = format!("buckets = {BUCKETS}\n[limits]\nanswer_ms = 5000\n{stock}");
     let folder = tempfile::tempdir().expect("a folder");
     // Fewer than a bucket should start with: all of them stand in one.
     let engine = Engine::start(&folder, &open_sale("tea", 5, 1, &limits));

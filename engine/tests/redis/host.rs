@@ -30,7 +30,14 @@ pub fn call(words: &str) -> Arc<Args> {
 /// Epoch 1, two calls done.
 pub async fn open(host: &RedisHost, bucket: &BucketRef) {
     for words in ["1 1 0 l 1 begin 0 9", "1 2 1 l 1 end 0"] {
-        let reply = host.run(bucket, Script::Rebuild, &call(words)).await;
+        let args = call(words);
+        // As a desk does it: the same call until it is answered.
+        let reply = loop {
+            match host.run(bucket, Script::Rebuild, &args).await {
+                Err(HostError::Unknown(_)) => {}
+                reply => break reply,
+            }
+        };
         assert!(matches!(reply, Ok(Reply::Array(_))), "{reply:?}");
     }
 }
@@ -90,7 +97,7 @@ async fn what_is_wrong_with_a_server_is_said_at_the_start() {
     let Some(server) = redis::start() else { return };
     let with = |change: fn(&mut RedisConfig)| {
         let mut config = server.config();
-        config.limits.connect = Duration::from_millis(500);
+        config.limits.connect = Duration::from_secs(3);
         change(&mut config);
         config
     };
@@ -191,8 +198,8 @@ async fn a_bucket_that_lost_a_key_is_not_what_it_was() {
 async fn a_call_to_a_server_that_stands_still_is_unknown_until_it_goes_on() {
     let Some(server) = redis::start() else { return };
     let mut config = server.config();
-    config.limits.call = Duration::from_millis(100);
-    config.limits.silent = Duration::from_millis(300);
+    config.limits.call = Duration::from_millis(500);
+    config.limits.silent = Duration::from_millis(1_500);
     let host = connect(&config).await.expect("a host");
     open(&host, &bucket(0)).await;
     server.freeze();
@@ -204,7 +211,7 @@ async fn a_call_to_a_server_that_stands_still_is_unknown_until_it_goes_on() {
     server.thaw();
     // Every copy that was under way is the same call: done once, answered alike.
     until_audited(&host, &bucket(0), 3).await;
-    audit(&host, &bucket(0), 4).await.expect("answered");
+    until_audited(&host, &bucket(0), 4).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ pub mod between;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use floodgate_engine::domain::ids::{
     BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleId, SaleNo, SkuId, UserId,
@@ -313,7 +313,8 @@ impl Stream {
 
     /// Looks again and again until it is so; gives up in the end.
     pub fn until(&self, what: &str, mut so: impl FnMut(&StreamWorker) -> bool) {
-        for _ in 0..15_000 {
+        let deadline = Instant::now() + Duration::from_secs(180);
+        while Instant::now() < deadline {
             if so(&self.worker) {
                 return;
             }

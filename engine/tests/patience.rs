@@ -31,7 +31,7 @@ fn an_order_on_its_way_to_the_disk_is_no_drift() {
 #[test]
 fn a_buyer_who_waited_too_long_counts_as_unknown() {
     let folder = tempfile::tempdir().expect("a folder");
-    let slow = "ledger-before-write=sleep(3000)";
+    let slow = "ledger-before-write=sleep(800)";
     let config = open_sale("tea", 9, 1, "[limits]\nanswer_ms = 100\n");
     let engine =
         Engine::start_on(&folder, &config, "127.0.0.1:0", "127.0.0.1:0", slow).expect("it opens");

@@ -2,7 +2,6 @@
 //! of the same moment.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use floodgate_engine::domain::order::{Order, OrderEvent};
 use floodgate_engine::domain::time::UnixMs;
@@ -70,18 +69,16 @@ fn rows_and_mark_are_read_at_one_moment(fresh: Fresh) {
         let tea = counted.map(|o| o.items.iter().find(|i| i.sku.as_str() == "tea").unwrap());
         tea.map(|item| u64::from(item.quantity)).sum()
     };
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let putting = scope.spawn(|| {
             for (seq, order) in (1_u64..).zip(&orders) {
                 let from = (seq > 1).then(|| mark(seq - 1));
                 let put = store.put(0, &batch([order]), from.as_ref(), &mark(seq));
                 assert_eq!(put.unwrap(), Put::Advanced);
             }
-            done.store(true, Ordering::SeqCst);
         });
         let none = BTreeSet::new();
-        while !done.load(Ordering::SeqCst) {
+        while !putting.is_finished() {
             let page = store.orders_page(0, &sale("tea"), None, 1_000).unwrap();
             let seq = page.mark.map_or(0, |m| m.seq.0);
             assert_eq!(page.orders.len() as u64, seq);

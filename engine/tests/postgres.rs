@@ -423,7 +423,7 @@ fn a_line_that_was_given_up_does_not_stay_with_the_server() {
     let server = Server::shared();
     let database = server.database();
     let table = server.store(&database);
-    let table = table.replace("statement_ms = 600000", "statement_ms = 1000");
+    let table = table.replace("statement_ms = 600000", "statement_ms = 3000");
     let store = open(&store_config(&table), "".as_ref()).unwrap();
     let lines = "SELECT count(*) FROM pg_stat_activity
                  WHERE application_name = 'floodgate' AND datname = current_database()";

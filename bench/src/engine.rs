@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// What a unit costs.
@@ -69,14 +70,25 @@ impl Server {
 
     /// The same engine with further lines of configuration.
     pub fn engine_with(parent: &Path, units: u32, more: &str) -> Result<Self, String> {
+        Self::build(&binary()?, parent, units, more)
+    }
+
+    /// The same of another build of the engine.
+    pub fn build(binary: &Path, parent: &Path, units: u32, more: &str) -> Result<Self, String> {
         let folder = scratch(parent)?;
-        let command = engine_command(folder.path(), &sku("unit", units, ""), more)?;
+        let skus = sku("unit", units, "");
+        let command = engine_command(binary, folder.path(), &skus, more)?;
         Self::start(command, Some(folder))
     }
 
     /// An engine that sells these, in a folder that outlives it.
     pub fn engine_in(folder: &Path, skus: &str) -> Result<Self, String> {
-        Self::start(engine_command(folder, skus, "")?, None)
+        Self::build_in(&binary()?, folder, skus)
+    }
+
+    /// The same of another build of the engine.
+    pub fn build_in(binary: &Path, folder: &Path, skus: &str) -> Result<Self, String> {
+        Self::start(engine_command(binary, folder, skus, "")?, None)
     }
 
     pub fn public(&self) -> &str {
@@ -105,6 +117,20 @@ impl Server {
         }
     }
 
+    /// Stands still until it may go on: what it has left to do takes nothing from others.
+    pub fn pause(&self) -> Result<(), String> {
+        self.signal(Signal::STOP)
+    }
+
+    pub fn go_on(&self) -> Result<(), String> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), String> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .map_err(|e| format!("signal process {}: {e}", self.child.id()))
+    }
+
     pub fn admin(&self) -> Result<&str, String> {
         self.urls
             .get(1)
@@ -122,7 +148,7 @@ pub fn sku(id: &str, units: u32, grant: &str) -> String {
 }
 
 /// No limit that buyers would meet, and pay windows that end after the run.
-fn engine_command(folder: &Path, skus: &str, more: &str) -> Result<Command, String> {
+fn engine_command(binary: &Path, folder: &Path, skus: &str, more: &str) -> Result<Command, String> {
     let config = format!(
         r#"
 [auth]
@@ -140,7 +166,7 @@ admission = {{ rate = 10000000, burst = 10000000, queueMax = 0, waitMs = 0 }}
     );
     let file = folder.join("bench.toml");
     std::fs::write(&file, config).map_err(|e| format!("write {}: {e}", file.display()))?;
-    let mut command = Command::new(binary()?);
+    let mut command = Command::new(binary);
     command
         .args([
             "serve",

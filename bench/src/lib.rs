@@ -11,6 +11,7 @@ pub mod echo;
 pub mod engine;
 pub mod peer;
 
+pub mod compare;
 pub mod components;
 pub mod crowd;
 pub mod paid;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use floodgate_bench::compare::{self, Compare, Figure};
 use floodgate_bench::crowd::{self, Crowd};
 use floodgate_bench::rate::{self, Rate};
 use floodgate_bench::report::Report;
@@ -40,6 +41,8 @@ enum Job {
     Paid(Pays),
     /// Pay windows that end at once, while others buy: closed and back on sale, and p99
     Windows(Ends),
+    /// Another build of the engine against this one, in turns of half a second
+    Compare(Builds),
     /// Internal: be the echo server
     #[command(hide = true)]
     Echo,
@@ -119,6 +122,21 @@ struct Ends {
     connections: usize,
 }
 
+#[derive(Args)]
+struct Builds {
+    /// The engine of the other build, a file
+    other: PathBuf,
+    #[arg(long, value_enum, default_value_t = Figure::Wins)]
+    figure: Figure,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Measured seconds of each turn
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
@@ -127,6 +145,7 @@ fn main() -> ExitCode {
         Some(Job::Idle(standers)) => beside(&standers, &cli.out),
         Some(Job::Paid(pays)) => be_paid(&pays, &cli.out),
         Some(Job::Windows(ends)) => end_windows(&ends, &cli.out),
+        Some(Job::Compare(builds)) => compare_builds(builds, &cli.out),
         None => measure(&cli.all, &cli.out),
     };
     match outcome {
@@ -222,4 +241,23 @@ fn end_windows(args: &Ends, out: &Path) -> Result<(), String> {
     windows::measure(usize::from(args.rounds), &asked, out, &mut report)?;
     report.print();
     report.write(out, true)
+}
+
+/// Prints alone: what two builds are to each other is no figure of this one.
+fn compare_builds(builds: Builds, out: &Path) -> Result<(), String> {
+    let mut report = Report::default();
+    let asked = Compare {
+        other: builds.other,
+        figure: builds.figure,
+        rounds: builds.rounds,
+        shot: Shot {
+            connections: builds.connections,
+            seconds: builds.seconds,
+            warmup_seconds: 0.2,
+            rate: None,
+        },
+    };
+    compare::measure(&asked, out, &mut report)?;
+    report.print();
+    Ok(())
 }

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::components::orders::now_ms;
-use crate::engine::{PRICE_CENT, Server, scratch, sku};
+use crate::engine::{PRICE_CENT, Server, binary, scratch, sku};
 use crate::ratios;
 use crate::report::Report;
 use crate::shoot::{BODY, Line, Shot, host, run, send, write_get, write_post, write_purchase};
@@ -32,7 +32,7 @@ const DEVICE: &str = "tv-1";
 
 /// What a payment brings its buyer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goods {
+pub enum Goods {
     /// Payment and order are written.
     Parcel,
     /// Payment, order, entitlement, and the order again.
@@ -75,19 +75,17 @@ pub fn round(shot: Shot, ceiling: f64, out: &Path, report: &mut Report) -> Resul
 
 /// Callbacks a second, each durable when it is answered.
 fn callbacks(shot: Shot, goods: Goods, out: &Path) -> Result<f64, String> {
-    let n = ((shot.seconds + shot.warmup_seconds) * ORDERS_PER_S) as u32;
-    let till = Till::open(out, n, goods)?;
-    let callbacks = till.provider()?.callbacks(&till.win(shot, n)?);
-    let report = run(send(shot, till.engine.public(), callbacks))??;
-    if report.answers == 0 {
-        return Err("all orders were paid before the measured time".into());
-    }
-    Ok(report.rps)
+    Till::open(&binary()?, out, orders_of(shot), goods)?.callbacks(shot, 0)
+}
+
+/// More orders than can be paid in a shot.
+pub fn orders_of(shot: Shot) -> u32 {
+    ((shot.seconds + shot.warmup_seconds) * ORDERS_PER_S) as u32
 }
 
 /// Checks of tokens a second, each of them good.
 fn checks(shot: Shot, out: &Path) -> Result<f64, String> {
-    let till = Till::open(out, N_PLAYERS, Goods::Film)?;
+    let till = Till::open(&binary()?, out, N_PLAYERS, Goods::Film)?;
     let provider = till.provider()?;
     let requests = run(async {
         let mut line = Line::to(till.engine.public())?;
@@ -129,7 +127,7 @@ async fn token(line: &mut Line, provider: &Provider, user: &str) -> Result<Strin
 }
 
 /// An engine whose provider's secret we know.
-struct Till {
+pub struct Till {
     // Before its folder: it goes first.
     engine: Server,
     folder: TempDir,
@@ -137,14 +135,19 @@ struct Till {
 }
 
 impl Till {
-    fn open(out: &Path, units: u32, goods: Goods) -> Result<Self, String> {
+    pub fn open(binary: &Path, out: &Path, units: u32, goods: Goods) -> Result<Self, String> {
         let folder = scratch(out)?;
-        let engine = Server::engine_in(folder.path(), &sku("unit", units, goods.grant()))?;
+        let skus = sku("unit", units, goods.grant());
+        let engine = Server::build_in(binary, folder.path(), &skus)?;
         Ok(Self {
             host: host(engine.public())?,
             engine,
             folder,
         })
+    }
+
+    pub fn engine(&self) -> &Server {
+        &self.engine
     }
 
     fn provider(&self) -> Result<Provider, String> {
@@ -158,10 +161,23 @@ impl Till {
         })
     }
 
-    /// All units, and the ids of their orders; not measured.
-    fn win(&self, shot: Shot, n: u32) -> Result<Vec<String>, String> {
+    /// Callbacks a second, for orders that buyers from `first` on win before.
+    pub fn callbacks(&self, shot: Shot, first: u32) -> Result<f64, String> {
+        let orders = self.win(shot, first)?;
+        let callbacks = self.provider()?.callbacks(&orders);
+        let report = run(send(shot, self.engine.public(), callbacks))??;
+        if report.answers == 0 {
+            return Err("all orders were paid before the measured time".into());
+        }
+        Ok(report.rps)
+    }
+
+    /// Orders for a shot, and their ids; not measured.
+    fn win(&self, shot: Shot, first: u32) -> Result<Vec<String>, String> {
+        let n = orders_of(shot);
         let wins = Arc::new(Wins {
             host: self.host.clone(),
+            first,
             n,
             orders: Mutex::new(Vec::with_capacity(n as usize)),
         });
@@ -186,13 +202,15 @@ struct Won {
 /// Buyers of one unit each.
 struct Wins {
     host: String,
+    first: u32,
     n: u32,
     orders: Mutex<Vec<String>>,
 }
 
 impl Requests for Wins {
     fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
-        write_purchase(out, &self.host, &format!("buyer-{n}"), "key", BODY);
+        let buyer = u64::from(self.first) + n;
+        write_purchase(out, &self.host, &format!("buyer-{buyer}"), "key", BODY);
         n < u64::from(self.n)
     }
 

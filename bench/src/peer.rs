@@ -138,6 +138,12 @@ impl Redis {
         })
     }
 
+    /// Lines of an engine's configuration that put its stock here.
+    pub fn stock(&self) -> String {
+        let port = self.port;
+        format!("[stock]\nhost = \"redis\"\n[stock.redis]\nurls = [\"redis://127.0.0.1:{port}\"]\n")
+    }
+
     /// One command on a line of its own; the number or the text it answers.
     fn ask(&mut self, command: &str) -> std::io::Result<String> {
         write!(self.line, "{command}\r\n")?;

@@ -91,11 +91,7 @@ pub fn ceiling(shot: Shot) -> Result<f64, String> {
 /// Wins a second with the stock in Redis, and Redis' own time for one.
 fn on_redis(shot: Shot, out: &Path) -> Result<(f64, f64), String> {
     let mut redis = Redis::start()?;
-    let stock = format!(
-        "[stock]\nhost = \"redis\"\n[stock.redis]\nurls = [\"redis://127.0.0.1:{}\"]\n",
-        redis.port
-    );
-    let selling = Server::engine_with(out, UNITS, &stock)?;
+    let selling = Server::engine_with(out, UNITS, &redis.stock())?;
     let wins = rps(shot, selling.public(), "/v1/orders", 201)?;
     drop(selling);
     Ok((wins, redis.us_per_order()?))

@@ -12,7 +12,7 @@ use crate::device::{Table, Write};
 use crate::error::CommitError;
 use crate::frame;
 use crate::keys;
-use crate::record::{ChainHash, Committed, EntityRef, Seq, Tip};
+use crate::record::{ChainHash, Committed, Seq, Tip};
 use crate::tables::Tables;
 use crate::work::{Answer, Encoded, Entry, Job, Work};
 
@@ -31,8 +31,9 @@ pub(crate) struct Plan {
     pub(crate) floor: Tip,
     pub(crate) records: usize,
     durable: Seq,
-    /// Unique keys claimed in this batch, which no table shows yet.
-    claimed: HashMap<Bytes, EntityRef>,
+    /// Unique keys claimed in this batch, which no table shows yet, and the entity keys of
+    /// those who hold them.
+    claimed: HashMap<Bytes, Bytes>,
 }
 
 impl Plan {
@@ -108,28 +109,30 @@ impl Plan {
         if !group.claims {
             return Ok(None);
         }
-        let mut mine: HashMap<Bytes, EntityRef> = HashMap::new();
+        let mut mine = Vec::new();
         for (index, entry) in group.entries.iter().enumerate() {
             for key in entry.span.uniques(&group.buf) {
-                let known = mine.get(key).or_else(|| self.claimed.get(key)).cloned();
-                let held_by = match known {
-                    Some(holder) => Some(holder),
+                let held_by = match self.claimed.get(key) {
+                    Some(entity_key) => Some(entity_key.clone()),
                     None => holder(key, tables)?,
                 };
                 let key = Bytes::copy_from_slice(key);
                 if let Some(held_by) = held_by.filter(|_| !unchecked_on_purpose()) {
+                    for key in mine {
+                        self.claimed.remove(&key);
+                    }
+                    let held_by = keys::parse_holder(&held_by).map_err(|why| why.to_string())?;
                     return Ok(Some(CommitError::UniqueTaken {
                         index,
                         key,
                         held_by,
                     }));
                 }
-                let me = keys::parse_holder(entry.span.entity_key(&group.buf))
-                    .expect("an encoded entity key reads back");
-                mine.insert(key, me);
+                let me = Bytes::copy_from_slice(entry.span.entity_key(&group.buf));
+                self.claimed.insert(key.clone(), me);
+                mine.push(key);
             }
         }
-        self.claimed.extend(mine);
         Ok(None)
     }
 }
@@ -140,13 +143,11 @@ fn unchecked_on_purpose() -> bool {
     false
 }
 
-fn holder(key: &[u8], tables: &Tables) -> Result<Option<EntityRef>, String> {
+fn holder(key: &[u8], tables: &Tables) -> Result<Option<Bytes>, String> {
     let found = tables
         .get(Table::Uniques, key)
         .map_err(rocksdb::Error::into_string)?;
-    found
-        .map(|value| keys::parse_holder(&value).map_err(|why| why.to_string()))
-        .transpose()
+    Ok(found.map(|value| Bytes::copy_from_slice(&value)))
 }
 
 fn hash_at(seq: Seq, tables: &Tables) -> Result<ChainHash, String> {

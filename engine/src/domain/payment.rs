@@ -6,8 +6,6 @@
 //!     └──▶ REVIEW ── accepted ▶ APPLIED / rejected ──┘
 //! ```
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use super::ids::{Channel, ChannelTxnNo, OrderId, PaymentId};
@@ -106,8 +104,10 @@ impl Payment {
         let mut id = String::with_capacity(36);
         id.push_str("pay_");
         for byte in &hash.finalize()[..16] {
-            // Writing to a string cannot fail.
-            let _ = write!(id, "{byte:02x}");
+            // One by one: `write!` took a hundredth of a callback's time.
+            let digits =
+                [byte >> 4, byte & 15].map(|d| char::from(b"0123456789abcdef"[usize::from(d)]));
+            id.extend(digits);
         }
         PaymentId::parse(&id).expect("letters, digits and a line are an id")
     }

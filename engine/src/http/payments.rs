@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hyper::StatusCode;
-use hyper::header::CACHE_CONTROL;
+use hyper::header::{CACHE_CONTROL, HeaderName};
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Unread};
@@ -21,6 +21,10 @@ use crate::payment::{CallbackResult, Prepaid, Session};
 use crate::sale::Captured;
 
 const RETURN_URL_BYTES_MAX: usize = 2_048;
+
+static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -205,7 +209,7 @@ async fn answer_callback(public: &Public, call: &Call, body: Unread) -> Answered
     let malformed = |problem| (CallbackResult::Malformed, problem);
     let body = body.whole().await.map_err(malformed)?;
     let now = public.selling.clock().now();
-    let header = |name: &str| {
+    let header = |name: &HeaderName| {
         // Two of one header are none: another reader may take the other one.
         let mut all = call.headers().get_all(name).iter();
         all.next()
@@ -213,9 +217,9 @@ async fn answer_callback(public: &Public, call: &Call, body: Unread) -> Answered
             .map(|v| v.as_bytes())
     };
     let signed = Signed {
-        id: header("webhook-id"),
-        timestamp: header("webhook-timestamp"),
-        signature: header("webhook-signature"),
+        id: header(&WEBHOOK_ID),
+        timestamp: header(&WEBHOOK_TIMESTAMP),
+        signature: header(&WEBHOOK_SIGNATURE),
     };
     if let Err(error) = sign::verify(&public.payments.secrets, signed, &body, now) {
         // An alarm by metric, not a line for each guess.

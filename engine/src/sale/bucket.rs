@@ -1,6 +1,8 @@
 //! A bucket as its desk sees it: calls that keep the protocol. How it comes back
 //! from the ledger stands in `rebuild.rs`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use floodgate_ledger::{Ledger, Seq};
 
@@ -21,7 +23,7 @@ const GONE_MAX: usize = 2_048;
 /// A durable step of an order, on its way to the stock.
 #[derive(Debug)]
 pub struct Move {
-    pub order: Order,
+    pub order: Arc<Order>,
     pub units: Units,
     pub from: Version,
     /// Marks before and after; none where the order was, or is, not live.

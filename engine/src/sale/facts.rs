@@ -128,7 +128,9 @@ pub fn payment_draft(sale: Option<&SaleId>, payment: &Payment, now: UnixMs) -> D
 
 /// Taken by the first record of a payment, for ever.
 pub fn payment_key(channel: &Channel, txn: &ChannelTxnNo) -> Bytes {
-    format!("pay:{channel}:{txn}").into()
+    [b"pay:", channel.as_bytes(), b":", txn.as_bytes()]
+        .concat()
+        .into()
 }
 
 pub fn entitlement_draft(

@@ -43,7 +43,7 @@ pub enum Act {
     },
     /// Money came. `may_rehold`: a closed order may take fresh units for it.
     Capture {
-        payment: Box<Payment>,
+        payment: Arc<Payment>,
         may_rehold: bool,
         reply: oneshot::Sender<Captured>,
     },
@@ -75,7 +75,7 @@ pub enum Asked {
 /// A capture for a closed order that may have fresh units.
 pub(super) struct Late {
     pub order: OrderId,
-    pub payment: Payment,
+    pub payment: Arc<Payment>,
     pub reply: oneshot::Sender<Captured>,
 }
 
@@ -130,18 +130,15 @@ impl Desk {
                     payment,
                     may_rehold,
                     reply,
-                } => {
-                    let payment = *payment;
-                    match capture(&mut slate, order, &payment, may_rehold) {
-                        Ok(Some(said)) => tells.push(tell(Some(reply), said, Captured::Unknown)),
-                        Ok(None) => late.push(Late {
-                            order,
-                            payment,
-                            reply,
-                        }),
-                        Err(error) => tells.push(unread(&error, order, reply)),
-                    }
-                }
+                } => match capture(&mut slate, order, &payment, may_rehold) {
+                    Ok(Some(said)) => tells.push(tell(Some(reply), said, Captured::Unknown)),
+                    Ok(None) => late.push(Late {
+                        order,
+                        payment,
+                        reply,
+                    }),
+                    Err(error) => tells.push(unread(&error, order, reply)),
+                },
                 Act::License {
                     entitlement,
                     device,
@@ -193,7 +190,7 @@ impl Desk {
             return match slate.grant(&order) {
                 Ok(n) => {
                     slate.n_repaired += n as u64;
-                    Changed::Now(Arc::new(order))
+                    Changed::Now(order)
                 }
                 Err(error) => {
                     tracing::error!(%error, order = %id, "read what an order grants");
@@ -204,7 +201,7 @@ impl Desk {
             };
         }
         let Ok(next) = slate.step(&order, event) else {
-            return Changed::Illegal(Arc::new(order));
+            return Changed::Illegal(order);
         };
         if let (OrderState::PendingPayment { until, .. }, true) = (next.state, timed) {
             self.windows.push(Reverse((until, id)));
@@ -217,7 +214,7 @@ impl Desk {
             slate.spoil();
             return Changed::Unknown;
         }
-        Changed::Now(Arc::new(next))
+        Changed::Now(next)
     }
 
     pub(super) fn take_due(&mut self, now: UnixMs, wishes: &mut Vec<Wish>) {

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use floodgate_ledger::{CommitError, Committed, Draft, Group, Receipt};
@@ -274,7 +275,7 @@ impl Desk {
 
     fn arrive(&self, Rest { slate, tells, .. }: Rest) {
         for payment in slate.owed {
-            self.parts.owed.tell(payment);
+            self.parts.owed.tell(Arc::unwrap_or_clone(payment));
         }
         for (result, n) in [
             ("granted", slate.n_granted),

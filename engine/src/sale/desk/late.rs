@@ -5,6 +5,8 @@
 //! ledger has the payment, the hold is adopted as an order that is pending in its old
 //! window, and the provider, who was told nothing, says it again.
 
+use std::sync::Arc;
+
 use super::super::answer::Captured;
 use super::Desk;
 use super::change::{Late, tell, unread};
@@ -58,7 +60,7 @@ impl Desk {
     }
 
     /// The order with fresh units, or why it has none.
-    async fn hold_again(&mut self, now: UnixMs, order: &Order) -> Result<Order, String> {
+    async fn hold_again(&mut self, now: UnixMs, order: &Order) -> Result<Arc<Order>, String> {
         let units = facts::units_of(&self.parts.sale, order);
         loop {
             // The buyer's receipt shows the window that there was.
@@ -75,7 +77,7 @@ impl Desk {
             let verdicts = bucket.reserve(now, true, units_max, asked).await;
             let no = match verdicts.as_deref() {
                 Some([Verdict::Held]) if self.takes(&held, &units, moved) => {
-                    return Ok(held);
+                    return Ok(Arc::new(held));
                 }
                 Some([Verdict::NotOpen | Verdict::Ended]) => "the sale is over",
                 Some([Verdict::OverLimit]) => "the buyer has as many units as a buyer may have",

@@ -12,11 +12,8 @@ use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{Order, OrderEvent, OrderState};
 use crate::domain::payment::{Payment, PaymentEvent, PaymentState};
 
-fn stands(payment: Payment, replayed: bool) -> Captured {
-    Captured::Stands {
-        payment: Arc::new(payment),
-        replayed,
-    }
+fn stands(payment: Arc<Payment>, replayed: bool) -> Captured {
+    Captured::Stands { payment, replayed }
 }
 
 /// What a capture comes to; `None`: its order is closed and may have fresh units.
@@ -59,12 +56,12 @@ pub(super) fn first(
     state: PaymentState,
     why: &str,
 ) -> Captured {
-    let payment = Payment {
+    let payment = Arc::new(Payment {
         state,
         note: why.to_owned(),
         ..payment.clone()
-    };
-    slate.first(&payment);
+    });
+    slate.first(Arc::clone(&payment));
     stands(payment, false)
 }
 
@@ -72,7 +69,7 @@ pub(super) fn first(
 /// waits for its money.
 pub(super) fn apply(
     slate: &mut Slate,
-    order: &Order,
+    order: &Arc<Order>,
     payment: &Payment,
 ) -> Result<Captured, FactError> {
     let paid = match slate.step(order, OrderEvent::PaymentApplied) {
@@ -91,7 +88,7 @@ pub(super) fn apply(
     Ok(said)
 }
 
-fn granted(slate: &mut Slate, paid: &Order) -> Result<(), FactError> {
+fn granted(slate: &mut Slate, paid: &Arc<Order>) -> Result<(), FactError> {
     if is_forgotten() {
         slate.ungranted.push(paid.id);
         return Ok(());
@@ -150,15 +147,15 @@ pub(super) fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Cap
         Ok(Some(_))
             if event == PaymentEvent::GiveBack && payment.state == PaymentState::Applied =>
         {
-            return Ok(Captured::Illegal(Arc::new(payment)));
+            return Ok(Captured::Illegal(payment));
         }
-        Ok(Some(next)) => Payment {
+        Ok(Some(next)) => Arc::new(Payment {
             note,
             refund_no,
             ..next
-        },
+        }),
         Ok(None) => return Ok(stands(payment, true)),
-        Err(_) => return Ok(Captured::Illegal(Arc::new(payment))),
+        Err(_) => return Ok(Captured::Illegal(payment)),
     };
     let order = match payment.order {
         Some(order) => slate.order(order)?,
@@ -167,14 +164,14 @@ pub(super) fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Cap
     match (event, order) {
         (PaymentEvent::Apply, Some(order)) => {
             let Ok(paid) = slate.step(&order, OrderEvent::PaymentApplied) else {
-                return Ok(Captured::Illegal(Arc::new(payment)));
+                return Ok(Captured::Illegal(payment));
             };
-            slate.put(&next);
+            slate.put(Arc::clone(&next));
             granted(slate, &paid)?;
         }
-        (PaymentEvent::Apply, None) => return Ok(Captured::Illegal(Arc::new(payment))),
+        (PaymentEvent::Apply, None) => return Ok(Captured::Illegal(payment)),
         (PaymentEvent::RefundDone, Some(order)) => {
-            slate.put(&next);
+            slate.put(Arc::clone(&next));
             if let OrderState::RefundDue { .. } = order.state
                 && slate
                     .is_paid_back(order.id)
@@ -185,7 +182,9 @@ pub(super) fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Cap
             }
         }
         (PaymentEvent::RefundDone, None)
-        | (PaymentEvent::GiveBack | PaymentEvent::Flag, Some(_) | None) => slate.put(&next),
+        | (PaymentEvent::GiveBack | PaymentEvent::Flag, Some(_) | None) => {
+            slate.put(Arc::clone(&next))
+        }
     }
     Ok(stands(next, false))
 }

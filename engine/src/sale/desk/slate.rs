@@ -25,14 +25,14 @@ pub struct Slate {
     pub now: UnixMs,
     /// Orders that anything was asked about.
     pub touched: HashSet<OrderId>,
-    orders: HashMap<OrderId, Order>,
-    payments: HashMap<PaymentId, Payment>,
+    orders: HashMap<OrderId, Arc<Order>>,
+    payments: HashMap<PaymentId, Arc<Payment>>,
     /// Each with the version of its snapshot.
     entitlements: HashMap<EntitlementId, (u64, Entitlement)>,
     pub drafts: Vec<Draft>,
     pub moves: Vec<Move>,
     /// Payments that from now on wait for their money to go back.
-    pub owed: Vec<Payment>,
+    pub owed: Vec<Arc<Payment>>,
     /// Paid orders without what they grant.
     pub ungranted: Vec<OrderId>,
     pub n_granted: u64,
@@ -78,26 +78,31 @@ impl Slate {
         self.is_spoiled = true;
     }
 
-    pub fn order(&self, id: OrderId) -> Result<Option<Order>, FactError> {
+    pub fn order(&self, id: OrderId) -> Result<Option<Arc<Order>>, FactError> {
         match self.orders.get(&id) {
-            Some(order) => Ok(Some(order.clone())),
-            None => facts::load_order(&self.ledger, &self.sale.id, id),
+            Some(order) => Ok(Some(Arc::clone(order))),
+            None => Ok(facts::load_order(&self.ledger, &self.sale.id, id)?.map(Arc::new)),
         }
     }
 
     /// The order after the event; as it is, when the event changes nothing.
-    pub fn step(&mut self, order: &Order, event: OrderEvent) -> Result<Order, IllegalStep> {
+    pub fn step(
+        &mut self,
+        order: &Arc<Order>,
+        event: OrderEvent,
+    ) -> Result<Arc<Order>, IllegalStep> {
         let Some((next, moved)) = order.step(event, self.epoch, self.now)? else {
-            return Ok(order.clone());
+            return Ok(Arc::clone(order));
         };
-        self.record(order, &next, moved);
+        let next = Arc::new(next);
+        self.record(order, Arc::clone(&next), moved);
         Ok(next)
     }
 
-    pub fn record(&mut self, order: &Order, next: &Order, moved: StockMove) {
-        let body = facts::order_body(next);
-        self.drafts.push(facts::order_draft(next, body.clone()));
-        self.orders.insert(next.id, next.clone());
+    fn record(&mut self, order: &Order, next: Arc<Order>, moved: StockMove) {
+        let body = facts::order_body(&next);
+        self.drafts.push(facts::order_draft(&next, body.clone()));
+        self.orders.insert(next.id, Arc::clone(&next));
         if let Some(last) = self.moves.last_mut()
             && last.order.version == order.version
             && last.order.id == order.id
@@ -105,23 +110,23 @@ impl Slate {
         {
             // The stock hears of both steps as of one.
             last.is = next.state.is_live().then(|| next.mark());
-            (last.body, last.order) = (body, next.clone());
+            (last.body, last.order) = (body, next);
             return;
         }
         self.moves.push(Move {
-            units: facts::units_of(&self.sale, next),
+            units: facts::units_of(&self.sale, &next),
             was: order.state.is_live().then(|| order.mark()),
             is: next.state.is_live().then(|| next.mark()),
             from: order.version,
             moved,
             body,
-            order: next.clone(),
+            order: next,
         });
     }
 
     /// What a paid order entitles its buyer to, and that the buyer has it. An order whose
     /// SKUs grant nothing stays as it is. Returns how many were new.
-    pub fn grant(&mut self, order: &Order) -> Result<usize, FactError> {
+    pub fn grant(&mut self, order: &Arc<Order>) -> Result<usize, FactError> {
         let sale = Arc::clone(&self.sale);
         let (mut n_grants, mut n_new) = (0, 0);
         for (item, grant) in facts::grants_of(&sale, order) {
@@ -161,50 +166,53 @@ impl Slate {
     }
 
     /// The capture of this channel and transaction, whatever it was said to be for.
-    pub fn known(&self, payment: &Payment) -> Result<Option<Payment>, FactError> {
+    pub fn known(&self, payment: &Payment) -> Result<Option<Arc<Payment>>, FactError> {
         fail::fail_point!("payment-forgotten", |_| Ok(None));
-        match self.payments.get(&payment.id) {
-            Some(known) => Ok(Some(known.clone())),
-            None => facts::find_payment(&self.ledger, &payment.channel, &payment.channel_txn_no),
+        if let Some(known) = self.payments.get(&payment.id) {
+            return Ok(Some(Arc::clone(known)));
         }
+        let (channel, txn) = (&payment.channel, &payment.channel_txn_no);
+        Ok(facts::find_payment(&self.ledger, channel, txn)?.map(Arc::new))
     }
 
-    pub fn payment(&self, id: &PaymentId) -> Result<Option<Payment>, FactError> {
+    pub fn payment(&self, id: &PaymentId) -> Result<Option<Arc<Payment>>, FactError> {
         if let Some(known) = self.payments.get(id) {
-            return Ok(Some(known.clone()));
+            return Ok(Some(Arc::clone(known)));
         }
-        facts::load_payment(&self.ledger, self.sale.id.as_bytes(), id)
+        let group = self.sale.id.as_bytes();
+        Ok(facts::load_payment(&self.ledger, group, id)?.map(Arc::new))
     }
 
-    fn payments_of(&self, order: OrderId) -> Result<Vec<Payment>, FactError> {
-        let mut payments: BTreeMap<PaymentId, Payment> = facts::payments_of(&self.ledger, order)?
-            .into_iter()
-            .map(|p| (p.id.clone(), p))
-            .collect();
+    fn payments_of(&self, order: OrderId) -> Result<Vec<Arc<Payment>>, FactError> {
+        let mut payments: BTreeMap<PaymentId, Arc<Payment>> =
+            facts::payments_of(&self.ledger, order)?
+                .into_iter()
+                .map(|p| (p.id.clone(), Arc::new(p)))
+                .collect();
         let newer = self.payments.values().filter(|p| p.order == Some(order));
-        payments.extend(newer.map(|p| (p.id.clone(), p.clone())));
+        payments.extend(newer.map(|p| (p.id.clone(), Arc::clone(p))));
         Ok(payments.into_values().collect())
     }
 
     /// A capture that nobody knew before takes its transaction number for ever.
-    pub fn first(&mut self, payment: &Payment) {
+    pub fn first(&mut self, payment: Arc<Payment>) {
         let key = facts::payment_key(&payment.channel, &payment.channel_txn_no);
         self.draft_payment(payment, vec![key]);
     }
 
-    pub fn put(&mut self, payment: &Payment) {
+    pub fn put(&mut self, payment: Arc<Payment>) {
         self.draft_payment(payment, Vec::new());
     }
 
-    fn draft_payment(&mut self, payment: &Payment, uniques: Vec<Bytes>) {
+    fn draft_payment(&mut self, payment: Arc<Payment>, uniques: Vec<Bytes>) {
         self.drafts.push(Draft {
             uniques,
-            ..facts::payment_draft(Some(&self.sale.id), payment, self.now)
+            ..facts::payment_draft(Some(&self.sale.id), &payment, self.now)
         });
         if payment.state == PaymentState::RefundDue {
-            self.owed.push(payment.clone());
+            self.owed.push(Arc::clone(&payment));
         }
-        self.payments.insert(payment.id.clone(), payment.clone());
+        self.payments.insert(payment.id.clone(), payment);
     }
 
     /// What a refund of an order brings with it: its money goes back, and what it
@@ -215,10 +223,10 @@ impl Slate {
             if payment.state == PaymentState::Applied
                 && let Ok(Some(due)) = payment.step(PaymentEvent::GiveBack)
             {
-                self.put(&Payment {
+                self.put(Arc::new(Payment {
                     note: why.to_owned(),
                     ..due
-                });
+                }));
             }
         }
         for item in &order.items {

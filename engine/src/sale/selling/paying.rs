@@ -31,17 +31,19 @@ impl Selling {
         let Some(order) = payment.order else {
             return self.of_unclaimed(unclaimed.capture(payment)).await;
         };
+        let payment = Arc::new(payment);
         let now = self.tools.clock.now();
         let open = self
             .sale_of(order)
             .is_some_and(|live| live.phase(now) == Phase::Open);
         let act = |reply| Act::Capture {
-            payment: Box::new(payment.clone()),
+            payment: Arc::clone(&payment),
             may_rehold: open,
             reply,
         };
         match self.wish(order, act).await {
             Wished::Heard(Captured::Missing) | Wished::NoDesk => {
+                let payment = Arc::unwrap_or_clone(payment);
                 self.of_unclaimed(unclaimed.capture(payment)).await
             }
             Wished::Heard(captured) => captured,

@@ -81,9 +81,14 @@ pub struct Redis {
     options: Vec<String>,
     folder: TempDir,
     pub port: u16,
+    /// What stands for [`SECOND_PORT`] in its options.
+    pub second_port: u16,
 }
 
-pub fn free_port() -> u16 {
+/// The value of an option that takes a free port of its own.
+pub const SECOND_PORT: &str = "a free port";
+
+fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("bound").port()
 }
@@ -94,13 +99,17 @@ impl Redis {
         let folder = tempfile::tempdir().expect("a folder");
         let acl = format!("user default on nopass ~* &* +@all\n{ACL}");
         std::fs::write(folder.path().join("users.acl"), acl).expect("users");
-        let options: Vec<String> = options
-            .iter()
-            .flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()])
-            .collect();
         // Another process may take a free port before the server does.
         for _ in 0..20 {
-            let port = free_port();
+            let (port, second_port) = (free_port(), free_port());
+            let said = |value: &str| match value {
+                SECOND_PORT => second_port.to_string(),
+                value => value.to_owned(),
+            };
+            let options: Vec<String> = options
+                .iter()
+                .flat_map(|(name, value)| [format!("--{name}"), said(value)])
+                .collect();
             if let Some(child) = run(binary, folder.path(), port, &options) {
                 let binary = binary.to_owned();
                 return Self {
@@ -109,6 +118,7 @@ impl Redis {
                     options,
                     folder,
                     port,
+                    second_port,
                 };
             }
         }

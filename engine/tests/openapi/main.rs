@@ -110,7 +110,7 @@ fn every_answer_is_described_and_every_description_is_met() {
     errands.no_room(&engine);
     drop(engine);
 
-    let slow = "ledger-before-write=sleep(800)";
+    let slow = "ledger-before-write=sleep(1500)";
     let patience = "paymentGraceSeconds = 60\n[limits]\nanswer_ms = 100\n";
     let patience = format!("{patience}[payment]\nprovider = \"mock\"\n");
     let (_folder, engine) = start_with(&patience, slow);

@@ -288,11 +288,10 @@ async fn tls_is_spoken_with_a_server_whose_certificate_fits() {
         return;
     }
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let port = redis::free_port();
     let server = Redis::start(
         &binary,
         &[
-            ("tls-port", &port.to_string()),
+            ("tls-port", redis::SECOND_PORT),
             ("tls-cert-file", &path("cert.pem")),
             ("tls-key-file", &path("key.pem")),
             ("tls-auth-clients", "no"),
@@ -301,7 +300,7 @@ async fn tls_is_spoken_with_a_server_whose_certificate_fits() {
     let ca = std::fs::read(path("ca.pem")).expect("a certificate");
     let mut config = server.config();
     config.servers = vec![RedisServer {
-        port,
+        port: server.second_port,
         ..server.server()
     }];
     config.tls = Some(RedisTls { ca: Some(ca) });

@@ -22,7 +22,8 @@ use floodgate_ledger::Draft;
 use places::Fresh;
 use places::after::{a_life_after, order_draft, stray};
 use till::between::{Between, away};
-use till::{T0, Till, life, ordered};
+use till::orders::life;
+use till::{T0, Till, ordered};
 
 fn refuse_buyers(till: &Till, buyers: &[u16]) {
     let list: Vec<_> = buyers.iter().map(|n| format!("'buyer-{n}'")).collect();

@@ -7,17 +7,14 @@
 )]
 
 pub mod between;
+pub mod orders;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use floodgate_engine::domain::ids::{
-    BucketNo, Fingerprint, IdemKey, NodeNo, OrderId, OrderIdParts, SaleId, SaleNo, SkuId, UserId,
-};
-use floodgate_engine::domain::money::{Cents, Currency};
-use floodgate_engine::domain::order::{Item, Items, Order, OrderEvent, OrderState, Version};
+use floodgate_engine::domain::order::Order;
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
     Batch, Letters, Mark, OrderStore, Put, StreamMetrics, StreamState, StreamWorker, WorkerConfig,
@@ -36,50 +33,7 @@ pub fn seq(n: u64) -> Seq {
 
 /// The first version of buyer `n`'s order.
 pub fn ordered(n: u16) -> Order {
-    let sale = SaleId::parse("tea").unwrap();
-    let mut items = Items::new();
-    items.push(Item {
-        sku: SkuId::parse("tea").unwrap(),
-        quantity: 1 + u32::from(n % 4),
-        price: Cents(1_999),
-    });
-    let until = UnixMs(T0 + 900_000);
-    Order {
-        id: OrderId::from_parts(OrderIdParts {
-            ms: T0 + u64::from(n),
-            bucket: BucketNo(n % 64),
-            sale: SaleNo(7),
-            node: NodeNo(1),
-            counter: n,
-            random: 0,
-        }),
-        user: UserId::parse(&format!("buyer-{n}")).unwrap(),
-        key: IdemKey::parse(&format!("key_{n}")).unwrap(),
-        fingerprint: Fingerprint::of(&sale, items.iter().map(|i| (&i.sku, i.quantity))),
-        sale,
-        items,
-        currency: Currency::parse("EUR").unwrap(),
-        state: OrderState::PendingPayment {
-            until,
-            grace_used: false,
-        },
-        version: Version::first(1),
-        created_at: UnixMs(T0 + u64::from(n)),
-        updated_at: UnixMs(T0 + u64::from(n)),
-        pay_deadline: until,
-        device: None,
-    }
-}
-
-pub fn life(first: Order, events: &[OrderEvent]) -> Vec<Order> {
-    let mut versions = vec![first];
-    for event in events {
-        let last = versions.last().unwrap();
-        let now = UnixMs(last.updated_at.0 + 1_000);
-        let (next, _) = last.step(*event, 1, now).unwrap().unwrap();
-        versions.push(next);
-    }
-    versions
+    orders::ordered("tea", n)
 }
 
 struct ClockAt(u64);

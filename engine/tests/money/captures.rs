@@ -1,0 +1,222 @@
+//! Captures: in time, late, again, for somebody else's order, of another amount.
+
+use floodgate_engine::domain::ids::OrderId;
+use floodgate_engine::domain::money::{Cents, Currency};
+use floodgate_engine::domain::order::{Order, OrderEvent};
+use floodgate_engine::domain::payment::{Payment, PaymentState};
+use floodgate_engine::domain::sale::Switches;
+use floodgate_engine::sale::{Captured, Due};
+
+use super::shop::*;
+
+#[tokio::test]
+async fn said_five_times_a_capture_changes_one_order_once() {
+    on_each_host(sale(10, 10, 2), async |shop| {
+        let order = shop.buy("ana", 2).await;
+        let payment = bill(&order, "t1");
+        let said = all_at_once(shop, vec![payment.clone(); 5]).await;
+        let first = &said[0].0;
+        assert!(said.iter().all(|(payment, _)| payment == first));
+        assert_eq!(said.iter().filter(|(_, replayed)| !replayed).count(), 1);
+        assert_eq!(first.state, PaymentState::Applied);
+        let paid = shop.look(&order);
+        assert_eq!(paid.state.name(), "PAID");
+        assert_eq!(paid.version, order.version.next(0));
+        shop.restart().await;
+        assert!(shop.capture(&payment).await.1, "known for ever");
+        assert_eq!(shop.look(&order), paid);
+        assert_eq!(shop.paid(&order), ["APPLIED"]);
+        assert_eq!(shop.counts(), [8, 0, 2, 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn money_that_comes_as_the_window_ends_is_in_time_and_later_takes_fresh_units() {
+    on_each_host(sale(10, 10, 2), async |shop| {
+        let (order, late) = (shop.buy("ana", 2).await, shop.buy("bea", 3).await);
+        shop.later(WINDOW);
+        // The desk hears of the money in the same turn in which the window is over.
+        assert_eq!(
+            shop.captured(&bill(&order, "t1")).await,
+            PaymentState::Applied
+        );
+        shop.adds_up().await;
+        assert_eq!((shop.state(&order), shop.state(&late)), ("PAID", "CLOSED"));
+        assert_eq!(shop.counts(), [8, 0, 2, 0]);
+        assert_eq!(
+            shop.captured(&bill(&late, "t2")).await,
+            PaymentState::Applied
+        );
+        assert_eq!(shop.state(&late), "PAID");
+        assert_eq!(shop.counts(), [5, 0, 5, 0]);
+        shop.restart().await;
+        assert_eq!((shop.state(&order), shop.state(&late)), ("PAID", "PAID"));
+        assert_eq!(shop.counts(), [5, 0, 5, 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn late_money_goes_back_where_nobody_may_sell_for_it() {
+    on_each_host(sale(4, 3, 1), async |shop| {
+        let (ana, bea) = (shop.buy("ana", 3).await, shop.buy("bea", 1).await);
+        shop.later(WINDOW);
+        shop.adds_up().await;
+        // The limit: ana has two units by now, and a buyer may have three.
+        let again = shop.buy("ana", 2).await;
+        assert_eq!(
+            shop.captured(&bill(&ana, "limit")).await,
+            PaymentState::RefundDue
+        );
+        shop.capture(&bill(&again, "again")).await;
+        // Paused: nobody is sold anything.
+        let pause = |paused| move |was: Switches| Switches { paused, ..was };
+        shop.selling().switch("tea", pause(true)).await;
+        assert_eq!(
+            shop.captured(&bill(&bea, "paused")).await,
+            PaymentState::RefundDue
+        );
+        shop.selling().switch("tea", pause(false)).await;
+        // Sold out.
+        let rest = shop.buy("cid", 2).await;
+        assert_eq!(
+            shop.captured(&bill(&bea, "none")).await,
+            PaymentState::RefundDue
+        );
+        // There are units again, and the sale is over.
+        shop.change(&rest, OrderEvent::Cancel).await;
+        shop.later(20 * WINDOW);
+        assert_eq!(
+            shop.captured(&bill(&bea, "over")).await,
+            PaymentState::RefundDue
+        );
+        assert_eq!((shop.state(&ana), shop.state(&bea)), ("CLOSED", "CLOSED"));
+        assert_eq!(shop.counts(), [2, 0, 2, 0]);
+        let mut due = Vec::new();
+        for _ in 0..4 {
+            match shop.owed().next().await {
+                Some(Due::Payment(payment)) => due.push(payment),
+                other => panic!("{other:?}"),
+            }
+        }
+        let txns: Vec<_> = due.iter().map(|p| p.channel_txn_no.to_string()).collect();
+        assert_eq!(txns, ["limit", "paused", "none", "over"]);
+        shop.restart().await;
+        assert_eq!(
+            shop.selling()
+                .payments_owed(usize::MAX)
+                .expect("readable")
+                .len(),
+            4
+        );
+        for payment in &due {
+            shop.sent_back(payment).await;
+        }
+        assert!(
+            shop.selling()
+                .payments_owed(usize::MAX)
+                .expect("readable")
+                .is_empty()
+        );
+        assert_eq!(shop.state(&bea), "CLOSED", "its money came and went");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_transaction_that_names_two_orders_pays_one_of_them() {
+    on_each_host(sale(100, 2, 2), async |shop| {
+        let mut orders: [Vec<Order>; 2] = [Vec::new(), Vec::new()];
+        for n in 0..40 {
+            let order = shop.buy(&format!("user-{n}"), 1).await;
+            orders[usize::from(order.id.bucket().0)].push(order);
+        }
+        let [here, there] = orders;
+        let pairs: Vec<_> = here.into_iter().zip(there).collect();
+        assert!(pairs.len() > 10, "both buckets have buyers");
+        let bills = pairs.iter().enumerate().flat_map(|(n, (one, other))| {
+            let txn = format!("t{n}");
+            [bill(one, &txn), bill(other, &txn)]
+        });
+        all_at_once(shop, bills.collect()).await;
+        for (one, other) in &pairs {
+            let mut states = [shop.state(one), shop.state(other)];
+            states.sort_unstable();
+            assert_eq!(states, ["PAID", "PENDING_PAYMENT"]);
+            let paid = [shop.paid(one), shop.paid(other)].concat();
+            assert_eq!(paid, ["APPLIED"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_does_not_match_waits_for_a_person() {
+    on_each_host(sale(10, 10, 1), async |shop| {
+        let orders = [shop.buy("ana", 1).await, shop.buy("bea", 1).await];
+        let short = |order: &Order, txn: &str| Payment {
+            amount: Cents(99),
+            ..bill(order, txn)
+        };
+        let dollars = Payment {
+            currency: Currency::parse("USD").expect("a currency"),
+            ..bill(&orders[1], "t2")
+        };
+        let nobodys = Payment {
+            order: OrderId::parse("00000000-0000-8000-8000-000000000000"),
+            ..bill(&orders[1], "t3")
+        };
+        let (short, _) = shop.capture(&short(&orders[0], "t1")).await;
+        let (dollars, _) = shop.capture(&dollars).await;
+        let (nobodys, _) = shop.capture(&nobodys).await;
+        for payment in [&short, &dollars, &nobodys] {
+            assert_eq!(payment.state, PaymentState::Review);
+            assert!(!payment.note.is_empty());
+            let found = shop.selling().payment(&payment.id).expect("readable");
+            assert_eq!(found.as_ref(), Some(payment));
+        }
+        assert_eq!(nobodys.order, None);
+        assert_eq!(shop.counts(), [8, 2, 0, 0]);
+        let accepted = shop.selling().review(&short, true, "a cent".into()).await;
+        assert!(matches!(
+            accepted,
+            Captured::Stands {
+                replayed: false,
+                ..
+            }
+        ));
+        assert_eq!(
+            (shop.state(&orders[0]), shop.paid(&orders[0])),
+            ("PAID", vec!["APPLIED"])
+        );
+        // Its order is paid: it can only go back.
+        let (second, _) = shop.capture(&bill(&orders[0], "t4")).await;
+        let again = shop.selling().review(&second, true, "again".into()).await;
+        assert!(matches!(again, Captured::Illegal(_)), "{again:?}");
+        for payment in [&dollars, &nobodys] {
+            let no = shop.selling().review(payment, false, "no".into()).await;
+            assert!(
+                matches!(
+                    no,
+                    Captured::Stands {
+                        replayed: false,
+                        ..
+                    }
+                ),
+                "{no:?}"
+            );
+            shop.sent_back(payment).await;
+        }
+        let stray = shop.selling().review(&nobodys, true, "yes".into()).await;
+        assert!(
+            matches!(stray, Captured::Illegal(_)),
+            "no order could take it"
+        );
+        assert_eq!(
+            (shop.state(&orders[1]), shop.paid(&orders[1])),
+            ("PENDING_PAYMENT", vec!["REFUNDED"])
+        );
+    })
+    .await;
+}

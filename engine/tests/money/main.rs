@@ -1,0 +1,10 @@
+//! Money at the desk, one question a test: what becomes of a capture, whenever and however
+//! often it comes, and of a refund. On both stock hosts, with a clock that tests set.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod captures;
+mod crowds;
+mod refunds;
+mod shop;

@@ -23,6 +23,7 @@ use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use floodgate_engine::stock::redis::RedisHost;
 use floodgate_engine::workers::Workers;
 use floodgate_ledger::{Ledger, LedgerConfig};
+use prometheus::Histogram;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -32,8 +33,6 @@ use crate::common::redis::Redis;
 pub const T0: u64 = 1_800_000_000_000;
 /// Shorter than order ids are leased for, so that buyers may come after its end.
 pub const WINDOW: u64 = 1_000;
-/// Several turns of a desk.
-pub const CROWD: u64 = 3_000;
 
 pub struct Hands(AtomicU64);
 
@@ -48,6 +47,8 @@ pub struct Open {
     pub live: Arc<LiveSale>,
     pub ledger: Ledger,
     pub owed: OwedList,
+    /// Counts buyers that a desk has taken.
+    pub at_desk: Histogram,
 }
 
 /// An engine's desks with one sale, and what they stand on.
@@ -136,12 +137,14 @@ impl Shop {
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
+        let metrics = SaleMetrics::register(&registry).expect("names of its own");
+        let at_desk = metrics.desk_seconds.clone();
         let selling = Selling::recover(SellingParts {
             ledger: ledger.clone(),
             host,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             limits: Limits::new(&BuyerRules::default(), 1, &admission),
-            metrics: SaleMetrics::register(&registry).expect("names of its own"),
+            metrics,
             node: NodeNo(0),
             seed: 1,
             under_way_max: 4_096,
@@ -161,6 +164,7 @@ impl Shop {
             live,
             ledger,
             owed: owed_list,
+            at_desk,
         });
     }
 

@@ -281,10 +281,13 @@ async fn two_groups_of_one_batch_cannot_claim_one_key() {
         .await
         .expect("room");
     let two = ledger
-        .append(group([payment("p2", &["txn"]), order("o2", 1)]))
+        .append(group([payment("p2", &["free", "txn"]), order("o2", 1)]))
         .await
         .expect("room");
-    let three = ledger.append(group([order("o3", 1)])).await.expect("room");
+    let three = ledger
+        .append(group([payment("p3", &["free"])]))
+        .await
+        .expect("room");
     drop(go);
     first.await.expect("committed");
     assert_eq!(one.await.expect("committed").last, Seq(2));
@@ -292,7 +295,7 @@ async fn two_groups_of_one_batch_cannot_claim_one_key() {
     assert_eq!(
         three.await.expect("committed").last,
         Seq(3),
-        "a refused group leaves no hole"
+        "a refused group leaves no hole, and what else it claimed is free"
     );
     assert_eq!(all_records(&ledger).len(), 3);
 }

@@ -4,10 +4,10 @@
 mod orders;
 mod payments;
 
-use super::tests::document;
+use super::tests::{document, judged};
 use super::*;
 use crate::answer::Outcome;
-use crate::journal::{Act, Defined, DefinedSku, Entry, Header, Writer};
+use crate::journal::{Act, Defined, DefinedSku, Header};
 use crate::pay::wire::{EntitlementStatus, PaymentStatus};
 use crate::pay::{Claim, Payer};
 use crate::plan::{Plan, Variant};
@@ -275,8 +275,6 @@ impl Evening {
     }
 
     fn verdict(&self) -> Verdict {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
         let sku = |id: &str, work: Option<&str>| DefinedSku {
             id: id.into(),
             price_cent: 450,
@@ -293,20 +291,7 @@ impl Evening {
                 skus: vec![sku("film", Some("premiere")), sku("poster", None)],
             }),
         };
-        let mut writer = Writer::create(&path, &header).unwrap();
-        for &(attempt, act, outcome, status, sent_us, ref body) in &self.entries {
-            writer.append(&Entry {
-                attempt,
-                act,
-                outcome,
-                status,
-                sent_us,
-                took_us: 10,
-                body: body.as_bytes(),
-            });
-        }
-        writer.finish().unwrap();
-        audit(&[Journal::read(&path).unwrap()], &self.books)
+        judged(&header, &self.entries, &self.books)
     }
 
     #[track_caller]

@@ -57,6 +57,31 @@ pub(super) fn document(order: &Order) -> String {
     .to_string()
 }
 
+/// The verdict on a journal of these entries: attempt, act, outcome, status, when it was
+/// sent, body.
+pub(super) fn judged(
+    header: &Header,
+    entries: &[(u32, Act, Outcome, u16, u64, String)],
+    books: &Books,
+) -> Verdict {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let mut writer = Writer::create(&path, header).unwrap();
+    for &(attempt, act, outcome, status, sent_us, ref body) in entries {
+        writer.append(&Entry {
+            attempt,
+            act,
+            outcome,
+            status,
+            sent_us,
+            took_us: 10,
+            body: body.as_bytes(),
+        });
+    }
+    writer.finish().unwrap();
+    audit(&[Journal::read(&path).unwrap()], books)
+}
+
 impl World {
     fn new() -> Self {
         let plan = Plan {
@@ -211,29 +236,13 @@ impl World {
     }
 
     fn verdict(&self) -> Verdict {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
         let header = Header {
             plan: self.plan.clone(),
             attempts: 10,
             started_unix_ms: 0,
             defined: self.defined.clone(),
         };
-        let mut writer = Writer::create(&path, &header).unwrap();
-        for &(attempt, act, outcome, status, sent_us, ref body) in &self.entries {
-            let body = body.as_bytes();
-            writer.append(&Entry {
-                attempt,
-                act,
-                outcome,
-                status,
-                sent_us,
-                took_us: 10,
-                body,
-            });
-        }
-        writer.finish().unwrap();
-        audit(&[Journal::read(&path).unwrap()], &self.books)
+        judged(&header, &self.entries, &self.books)
     }
 
     fn broken(&self) -> Vec<Promise> {

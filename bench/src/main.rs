@@ -73,8 +73,8 @@ struct Pace {
     rate: u32,
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Lines it keeps open; each one costs both sides, so no more than the rate needs
-    #[arg(long, default_value_t = 128)]
+    /// Lines it keeps open
+    #[arg(long, default_value_t = 256)]
     connections: usize,
     /// Units on sale; as many buyers win
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]

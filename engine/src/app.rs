@@ -173,6 +173,7 @@ pub async fn run(
             ..WorkerConfig::default()
         },
         stream_metrics,
+        Box::new(workers.busy()),
     )
     .map_err(|e| format!("start the stream: {e}"))?;
     let stream = Arc::new(stream);

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeMetrics};
 
 /// At the end a worker has this long for what it is in the middle of.
 const GRACE: Duration = Duration::from_secs(1);
@@ -45,6 +45,19 @@ impl Workers {
         self.runtimes[no % self.runtimes.len()].handle()
     }
 
+    /// Tells how long a worker was busy so far, on average over all of them. It outlives
+    /// the workers.
+    pub fn busy(&self) -> impl Fn() -> Duration + Send + use<> {
+        let metrics: Vec<RuntimeMetrics> = self.runtimes.iter().map(|r| r.metrics()).collect();
+        move || {
+            let total: Duration = metrics
+                .iter()
+                .map(|m| m.worker_total_busy_duration(0))
+                .sum();
+            total / u32::try_from(metrics.len()).unwrap_or(u32::MAX)
+        }
+    }
+
     /// Whose turn it is.
     pub fn next(&self) -> &Handle {
         self.get(self.next.fetch_add(1, Ordering::Relaxed))
@@ -62,5 +75,28 @@ impl Drop for Workers {
                 runtime.shutdown_timeout(GRACE);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_busy_workers_are_is_told_on_average() {
+        let workers = Workers::start(2).expect("two workers");
+        let busy = workers.busy();
+        let worked = Duration::from_millis(20);
+        let task = workers.get(1).spawn(async move {
+            let began = std::time::Instant::now();
+            while began.elapsed() < worked {}
+        });
+        workers.get(0).block_on(task).expect("it ends");
+        // What a worker did is booked when it looks for more.
+        while busy() < worked / 2 {
+            std::thread::yield_now();
+        }
+        drop(workers);
+        assert!(busy() >= worked / 2, "still told at the end");
     }
 }

@@ -78,6 +78,7 @@ fn rate(config: &StoreConfig, n: u32, folder: &Path) -> Result<f64, String> {
         Arc::new(letters),
         WorkerConfig::default(),
         metrics,
+        Box::new(|| Duration::ZERO),
     )
     .map_err(|e| format!("start the stream: {e}"))?;
     let tip = ledger.tip().seq;

@@ -18,6 +18,7 @@ mod refill;
 pub mod retention;
 mod row;
 mod sift;
+mod signs;
 mod sqlite;
 mod store;
 pub mod witness;
@@ -31,6 +32,7 @@ pub use note::Letter;
 pub use open::open;
 pub use postgres::PostgresStore;
 pub use row::{EntitlementRow, OrderRow, PaymentRow, Row, RowId, RowKind, rows_of};
+pub use signs::Busy;
 pub use sqlite::SqliteStore;
 pub use store::{
     Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,

@@ -19,8 +19,9 @@ use super::lag::Lag;
 use super::letters::{LetterError, Letters};
 use super::load::{self, Load, Loaded};
 use super::metrics::StreamMetrics;
-use super::pace::{self, Worked};
+use super::pace;
 use super::refill::{Refill, Refilled};
+use super::signs::{Busy, Signs};
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
 use super::witness::{self, Disagreement};
 
@@ -103,6 +104,7 @@ impl StreamWorker {
         letters: Arc<Letters>,
         config: WorkerConfig,
         metrics: StreamMetrics,
+        busy: Busy,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(StreamState::Running),
@@ -118,6 +120,10 @@ impl StreamWorker {
             node: config.node,
             lone_refusals: BTreeMap::new(),
         };
+        let signs = Signs {
+            ledger: ledger.clone(),
+            busy,
+        };
         let lagging = ledger.clone();
         let worker = Worker {
             ledger,
@@ -128,6 +134,7 @@ impl StreamWorker {
             calm: false,
             ahead: VecDeque::new(),
             lag: Lag::new(lagging, metrics.clone()),
+            signs,
             metrics,
             shared: Arc::clone(&shared),
         };
@@ -192,6 +199,7 @@ struct Worker {
     metrics: StreamMetrics,
     shared: Arc<Shared>,
     lag: Lag,
+    signs: Signs,
     chance: Rng,
     /// Nobody bought during the last batch.
     calm: bool,
@@ -243,7 +251,7 @@ impl Worker {
         // When the store last said where it stands, or took something.
         let mut heard_at = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
-            let began = Began::now(&self.ledger);
+            let began = self.signs.begin();
             let carried = known;
             let step = if known {
                 self.step(&mut mark)
@@ -257,7 +265,7 @@ impl Worker {
                     1
                 })
             };
-            let worked = began.elapsed(&self.ledger);
+            let worked = self.signs.since(&began);
             self.show_lag(mark.as_ref());
             match step {
                 Ok(n_carried) => {
@@ -401,14 +409,14 @@ impl Worker {
             node: self.config.node,
             rows_max: self.config.batch_records_max,
         };
-        let (ledger, shared, config) = (&self.ledger, &self.shared, &self.config);
+        let (signs, shared, config) = (&self.signs, &self.shared, &self.config);
         let (lag, letters) = (&mut self.lag, Arc::clone(&self.aside.letters));
         let first = first_after(mark.as_ref());
-        let mut began = Began::now(ledger);
+        let mut began = signs.begin();
         let go_on = |n_carried| {
             lag.show(first, letters.now());
-            shared.sleep(pace::rest(n_carried, began.elapsed(ledger), config));
-            began = Began::now(ledger);
+            shared.sleep(pace::rest(n_carried, signs.since(&began), config));
+            began = signs.begin();
             !shared.stop.load(Ordering::Acquire)
         };
         match refill.run(&mut self.aside, mark.as_ref(), go_on)? {
@@ -417,28 +425,6 @@ impl Worker {
             Refilled::Stopped => {}
         }
         Ok(1)
-    }
-}
-
-/// Where a piece of work began.
-struct Began {
-    at: Instant,
-    tip: Seq,
-}
-
-impl Began {
-    fn now(ledger: &Ledger) -> Self {
-        Self {
-            at: Instant::now(),
-            tip: ledger.tip().seq,
-        }
-    }
-
-    fn elapsed(&self, ledger: &Ledger) -> Worked {
-        Worked {
-            took: self.at.elapsed(),
-            n_new: ledger.tip().seq.0 - self.tip.0,
-        }
     }
 }
 

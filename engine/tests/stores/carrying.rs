@@ -2,10 +2,12 @@
 //! often it is cut off.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use floodgate_engine::domain::order::Order;
-use floodgate_engine::stream::StreamState;
+use floodgate_engine::stream::{Busy, StreamState};
 use floodgate_ledger::{Draft, Kind};
 
 use crate::orders::{all_of, newest, ordered, rush, some_life};
@@ -159,7 +161,28 @@ fn streams_that_fight_for_the_mark_come_to_the_same_end(fresh: Fresh) {
     assert_even(&till, &orders);
 }
 
+/// How many batches the store is given together with the next one.
+fn n_pairs_beside(fresh: Fresh, busy: Busy) -> usize {
+    let till = Till::new(fresh);
+    let orders = rush("tea", 200);
+    till.sell(&orders);
+    let between = Between::new(till.store(), |call| call.pass());
+    let stream = till.start_beside(between.clone(), BATCH, busy);
+    stream.until_even(&till);
+    stream.stop();
+    assert_even(&till, &orders);
+    between.n_pairs.load(Ordering::SeqCst)
+}
+
+fn two_batches_at_a_time_are_for_hours_when_nobody_needs_the_processors(fresh: Fresh) {
+    assert_ne!(n_pairs_beside(fresh, Box::new(|| Duration::ZERO)), 0);
+    let looks = AtomicU32::new(0);
+    let busy = move || Duration::from_secs(3_600) * looks.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(n_pairs_beside(fresh, Box::new(busy)), 0);
+}
+
 every_case!(
+    two_batches_at_a_time_are_for_hours_when_nobody_needs_the_processors,
     the_stream_carries_every_order,
     records_of_other_kinds_only_move_the_mark,
     an_empty_ledger_leaves_the_store_alone,

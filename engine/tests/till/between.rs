@@ -44,6 +44,8 @@ pub struct Between {
     on_put: OnPut,
     /// Every `put` that got so far, in turn.
     pub asked: Mutex<Vec<Asked>>,
+    /// How many of them came with the next batch.
+    pub n_pairs: AtomicUsize,
     /// While set, nobody answers at all.
     pub dark: AtomicBool,
     pub n_dark: AtomicUsize,
@@ -58,6 +60,7 @@ impl Between {
             store,
             on_put: Box::new(on_put),
             asked: Mutex::new(Vec::new()),
+            n_pairs: AtomicUsize::new(0),
             dark: AtomicBool::new(false),
             n_dark: AtomicUsize::new(0),
         })
@@ -108,6 +111,18 @@ impl OrderStore for Between {
             to,
             store: &*self.store,
         })
+    }
+
+    fn put_with_next(
+        &self,
+        node: u16,
+        batch: &Batch,
+        from: Option<&Mark>,
+        to: &Mark,
+        _next: (&Batch, &Mark),
+    ) -> Result<(Put, bool), StoreError> {
+        self.n_pairs.fetch_add(1, Ordering::SeqCst);
+        Ok((self.put(node, batch, from, to)?, false))
     }
 
     fn sales(&self) -> Result<Vec<SaleId>, StoreError> {

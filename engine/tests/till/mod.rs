@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use floodgate_engine::domain::order::Order;
 use floodgate_engine::domain::time::{Clock, UnixMs};
 use floodgate_engine::stream::{
-    Batch, Letters, Mark, OrderStore, Put, StreamMetrics, StreamState, StreamWorker, WorkerConfig,
-    rows_of,
+    Batch, Busy, Letters, Mark, OrderStore, Put, StreamMetrics, StreamState, StreamWorker,
+    WorkerConfig, rows_of,
 };
 use floodgate_ledger::{ChainHash, Draft, Group, Ledger, LedgerConfig, Record, Seq, Snapshot};
 
@@ -212,8 +212,13 @@ impl Till {
     }
 
     pub fn start(&self, store: Arc<dyn OrderStore>, batch: usize) -> Stream {
+        self.start_beside(store, batch, Box::new(|| Duration::ZERO))
+    }
+
+    /// Beside workers that are so busy.
+    pub fn start_beside(&self, store: Arc<dyn OrderStore>, batch: usize, busy: Busy) -> Stream {
         let retry = [Duration::from_millis(1), Duration::from_millis(4)];
-        self.start_retrying(store, batch, retry)
+        self.start_with(store, batch, retry, busy)
     }
 
     /// Asks a store that is away again after so long, and no later than so long.
@@ -221,7 +226,17 @@ impl Till {
         &self,
         store: Arc<dyn OrderStore>,
         batch: usize,
+        retry: [Duration; 2],
+    ) -> Stream {
+        self.start_with(store, batch, retry, Box::new(|| Duration::ZERO))
+    }
+
+    fn start_with(
+        &self,
+        store: Arc<dyn OrderStore>,
+        batch: usize,
         [retry_min, retry_max]: [Duration; 2],
+        busy: Busy,
     ) -> Stream {
         let config = WorkerConfig {
             batch_records_max: batch,
@@ -239,6 +254,7 @@ impl Till {
             Arc::clone(&letters),
             config,
             metrics.clone(),
+            busy,
         )
         .unwrap();
         Stream {

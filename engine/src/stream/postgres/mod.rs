@@ -15,25 +15,26 @@ mod apart;
 mod columns;
 mod line;
 mod migrate;
+mod read;
 mod sql;
 mod tls;
 mod verdict;
+mod write;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use floodgate_ledger::{ChainHash, LedgerId, Seq};
 use parking_lot::Mutex;
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use self::apart::are_apart;
 use self::columns::{Columns, Params};
 use self::line::{Line, Link, Trouble};
-use self::sql::{BEGIN, BEGIN_LOOK, COMMIT, ROLLBACK, Statements, Told};
-use super::fact::{EntitlementFact, PaymentFact, Stored};
+use self::read::{facts, look, read_mark};
+use self::write::{Sent, Time, put, put_behind};
+use super::fact::{EntitlementFact, PaymentFact};
 use super::store::{
     Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
 };
@@ -137,217 +138,6 @@ impl PostgresStore {
         let until = *self.second_rests_until.lock();
         until.is_some_and(|until| Instant::now() < until)
     }
-}
-
-/// A batch as it is sent.
-struct Sent<'a> {
-    node: u16,
-    columns: Columns<'a>,
-    from: Option<&'a Mark>,
-    to: &'a Mark,
-}
-
-/// A ledger tells everything once, and so a batch is first sent as if nothing of it had
-/// been told: an insert that asks for conflicts is a third of the server's work. Only
-/// where that is refused is it sent again, and asks.
-#[derive(Clone, Copy)]
-enum Time {
-    First,
-    Again,
-}
-
-impl Time {
-    fn told(self, sql: &Statements) -> &Told {
-        match self {
-            Self::First => &sql.told_first,
-            Self::Again => &sql.told_again,
-        }
-    }
-}
-
-async fn put(
-    link: &Link,
-    batch: &Sent<'_>,
-    time: Time,
-    mark_is_held: impl Fn(),
-) -> Result<Put, Trouble> {
-    let client = &link.client;
-    let (begun, moved) = tokio::join!(
-        biased;
-        client.batch_execute(BEGIN),
-        move_mark(link, batch)
-    );
-    begun?;
-    if moved? == 0 {
-        let actual = read_mark(link, batch.node).await?;
-        client.batch_execute(ROLLBACK).await?;
-        return Ok(Put::MarkMoved(actual));
-    }
-    mark_is_held();
-    // After a refusal the commit rolls back, and says nothing: the refusal does.
-    let (written, done) = tokio::join!(
-        biased;
-        put_rows(link, &batch.columns, time),
-        client.batch_execute(COMMIT),
-    );
-    written?;
-    done?;
-    Ok(Put::Advanced)
-}
-
-/// A batch behind one that holds the mark's row and puts the mark where this one starts;
-/// says whether it is in. The commit is a flight of its own, because only a mark that
-/// moved is worth one.
-async fn put_behind(link: &Link, batch: &Sent<'_>) -> Result<bool, Trouble> {
-    let (client, sql) = (&link.client, &link.sql);
-    let node = i64::from(batch.node);
-    let mark_of: Params<'_, 1> = [&node];
-    let (begun, written, held, moved) = tokio::join!(
-        biased;
-        client.batch_execute(BEGIN),
-        put_rows(link, &batch.columns, Time::First),
-        // An update would look for the mark as it was before the wait.
-        client.query_opt(&sql.hold_mark, &mark_of),
-        move_mark(link, batch),
-    );
-    begun?;
-    written?;
-    held?;
-    let is_next = moved? > 0;
-    let end = if is_next { COMMIT } else { ROLLBACK };
-    client.batch_execute(end).await?;
-    Ok(is_next)
-}
-
-/// In one flight.
-async fn put_rows(
-    link: &Link,
-    columns: &Columns<'_>,
-    time: Time,
-) -> Result<(), tokio_postgres::Error> {
-    let (client, sql) = (&link.client, &link.sql);
-    let told = time.told(sql);
-    let (orders, items) = (columns.orders.params(), columns.items.params());
-    let (events, messages) = (columns.events.params(), columns.events.messages());
-    let (orders, items, events, outbox, after) = tokio::join!(
-        biased;
-        client.execute(&sql.orders, &orders),
-        client.execute(&sql.items, &items),
-        client.execute(&told.events, &events),
-        client.execute(&told.outbox, &messages),
-        put_after(link, columns, told),
-    );
-    for written in [orders, items, events, outbox, after] {
-        written?;
-    }
-    Ok(())
-}
-
-/// What came after orders: most batches of a rush have none of it, and pay nothing.
-async fn put_after(
-    link: &Link,
-    columns: &Columns<'_>,
-    told: &Told,
-) -> Result<u64, tokio_postgres::Error> {
-    let (client, sql) = (&link.client, &link.sql);
-    if columns.payments.payment_id.is_empty()
-        && columns.entitlements.entitlement_id.is_empty()
-        && columns.messages.id.is_empty()
-    {
-        return Ok(0);
-    }
-    let (payments, entitlements) = (columns.payments.params(), columns.entitlements.params());
-    let messages = columns.messages.params();
-    let (payments, entitlements, messages) = tokio::join!(
-        biased;
-        client.execute(&sql.payments, &payments),
-        client.execute(&sql.entitlements, &entitlements),
-        client.execute(&told.messages, &messages),
-    );
-    Ok(payments? + entitlements? + messages?)
-}
-
-/// Says how many rows it moved: one or none.
-async fn move_mark(link: &Link, batch: &Sent<'_>) -> Result<u64, tokio_postgres::Error> {
-    let (client, sql, to) = (&link.client, &link.sql, batch.to);
-    let (node, seq) = (i64::from(batch.node), to.seq.0.cast_signed());
-    let (ledger, hash) = (to.ledger.0.as_slice(), to.hash.0.as_slice());
-    match batch.from {
-        None => {
-            client
-                .execute(&sql.first_mark, &[&node, &ledger, &seq, &hash])
-                .await
-        }
-        Some(was) => {
-            let was_seq = was.seq.0.cast_signed();
-            let (was_ledger, was_hash) = (was.ledger.0.as_slice(), was.hash.0.as_slice());
-            let params: Params<'_, 7> = [
-                &node,
-                &ledger,
-                &seq,
-                &hash,
-                &was_ledger,
-                &was_seq,
-                &was_hash,
-            ];
-            client.execute(&sql.move_mark, &params).await
-        }
-    }
-}
-
-async fn read_mark(link: &Link, node: u16) -> Result<Option<Mark>, Trouble> {
-    let node = i64::from(node);
-    let row = link.client.query_opt(&link.sql.mark, &[&node]).await?;
-    row.as_ref().map(mark_of).transpose()
-}
-
-fn mark_of(row: &Row) -> Result<Mark, Trouble> {
-    let damaged = |_| StoreError::Damaged("a mark of another length".to_owned());
-    let (ledger, hash): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(2)?);
-    Ok(Mark {
-        ledger: LedgerId(ledger.try_into().map_err(damaged)?),
-        seq: Seq(row.try_get::<_, i64>(1)?.cast_unsigned()),
-        hash: ChainHash(hash.try_into().map_err(damaged)?),
-    })
-}
-
-/// Rows and the mark they stand at, in one flight and from one moment.
-async fn look(
-    link: &Link,
-    node: u16,
-    rows: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
-) -> Result<(Vec<Row>, Option<Mark>), Trouble> {
-    let client = &link.client;
-    let (begun, mark, rows, done) = tokio::join!(
-        biased;
-        client.batch_execute(BEGIN_LOOK),
-        read_mark(link, node),
-        rows,
-        client.batch_execute(COMMIT),
-    );
-    begun?;
-    let (mark, rows) = (mark?, rows?);
-    done?;
-    Ok((rows, mark))
-}
-
-fn facts<T>(
-    rows: &[Row],
-    mark: Option<Mark>,
-    read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
-) -> Result<FactPage<T>, Trouble> {
-    let mut facts = Vec::with_capacity(rows.len());
-    for row in rows {
-        facts.push(read(&Stored {
-            snapshot: row.try_get(0)?,
-            version: row.try_get(1)?,
-            status: row.try_get(2)?,
-            at: row.try_get(3)?,
-            sale: row.try_get(4)?,
-            id: row.try_get(5)?,
-        })?);
-    }
-    Ok(FactPage { facts, mark })
 }
 
 impl OrderStore for PostgresStore {

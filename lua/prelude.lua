@@ -2,26 +2,38 @@
 -- that each host is sent one text per script.
 --
 -- KEYS  1 meta  2 stock  3 orders  4 users  5 moves  6 tail   (all {fg:<sale>:<bucket>}:…)
--- ARGV  1 epoch  2 n  3 acked  4 ledger id  5 durable seq, then the script's own
+-- ARGV  1 epoch  2 n  3 acked  4 owner  5 durable seq, then the script's own
 --
 -- Every call carries (epoch, n, acked). n is never used again for another
--- composition; acked is the last n whose reply was seen.
+-- composition; acked is the last n whose reply was seen. owner is the ledger's id and
+-- the run of the engine that calls.
 -- REPLY {2, epoch, n} CHANGED: the bucket is not what the caller last saw
 --       {1, epoch, n} STALE:   a late copy of an old call; nothing was done
+--       {3, epoch, n} TAKEN:   the bucket is another engine's; nothing was done
 --       {0, n, …}     the script's own answer
 local call = redis.call
 local META, STOCK, ORDERS, USERS, MOVES, TAIL = unpack(KEYS)
 local N = tonumber(ARGV[2])
 local DIGEST_SPAN = 1099511627776 -- 2^40
 
+-- An epoch is given once, by one owner: a newer one, or this one of somebody else, is
+-- not ours to sell from.
+local function taken(epoch, owner)
+  local there, ours = tonumber(epoch), tonumber(ARGV[1])
+  return there > ours or there == ours and owner ~= ARGV[4] -- CHECK:epoch
+end
+
 -- Reads meta and applies the protocol. Returns a reply to give at once, or nil
 -- and the fields epoch, n, building, digest, starts, ends, live.
 local function enter(building)
-  local m = call('HMGET', META, 'epoch', 'n', 'building', 'digest', 'starts', 'ends', 'live')
+  local m = call('HMGET', META, 'epoch', 'n', 'building', 'digest', 'starts', 'ends', 'live', 'ledger')
   if not m[1] then
     return {2, '', 0}
   end
   local at = tonumber(m[2])
+  if taken(m[1], m[8]) then
+    return {3, m[1], at}
+  end
   local other = m[1] ~= ARGV[1] -- CHECK:epoch
   local behind = at < tonumber(ARGV[3]) -- CHECK:acked
   if other or behind or m[3] ~= building then

@@ -7,12 +7,15 @@
 -- REPLY {0, n}   done
 -- While a bucket is being built every other script answers CHANGED.
 -- A new bucket is begin and end with nothing between, then open.
--- begin answers {2, epoch, n} where a newer epoch stands already.
+-- begin answers TAKEN where another's newer epoch stands, and CHANGED where this one does.
 -- TWICE chunks write the same fields again and count once; begin wipes again; end has ended.
 local step = ARGV[6]
 if step == 'begin' then
-  local m = call('HMGET', META, 'epoch', 'n', 'building')
+  local m = call('HMGET', META, 'epoch', 'n', 'building', 'ledger')
   if m[1] then
+    if taken(m[1], m[4]) then
+      return {3, m[1], tonumber(m[2])}
+    end
     local there, new = tonumber(m[1]), tonumber(ARGV[1])
     local repeated = there == new and m[3] == '1' and tonumber(m[2]) == 1
     if there >= new and not repeated then -- CHECK:epoch
@@ -30,8 +33,8 @@ if step == 'begin' then
   return {0, N}
 end
 if step == 'end' then
-  local m = call('HMGET', META, 'epoch', 'n', 'building')
-  if m[1] == ARGV[1] and tonumber(m[2]) == N and m[3] == '0' then
+  local m = call('HMGET', META, 'epoch', 'n', 'building', 'ledger')
+  if m[1] == ARGV[1] and m[4] == ARGV[4] and tonumber(m[2]) == N and m[3] == '0' then
     return {0, N}
   end
 end

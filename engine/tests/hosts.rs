@@ -53,7 +53,9 @@ async fn converse(host: Arc<dyn StockHost>, name: &str, conversation: &str) {
             .split_once(" -> ")
             .unwrap_or_else(|| panic!("{name}:{}: no arrow", at + 1));
         let mut words = call.split(' ');
-        let script = script(words.next().unwrap_or_default());
+        let name_of = words.next().unwrap_or_default();
+        let (script_name, owner) = name_of.split_once('@').unwrap_or((name_of, "0"));
+        let script = script(script_name);
         let mut args = Args::default();
         for (i, word) in words.enumerate() {
             let print = word.split_once("fp:");
@@ -64,8 +66,8 @@ async fn converse(host: Arc<dyn StockHost>, name: &str, conversation: &str) {
                 None => args.push(word),
             }
             if i == 2 {
-                // Ledger id and durable seq: witnesses, not part of a conversation.
-                args.push("0".repeat(32));
+                // Owner and durable seq: nobody says them but who speaks for another.
+                args.push(owner.repeat(32));
                 args.push("1");
             }
         }

@@ -360,7 +360,7 @@ impl Desk<'_> {
     fn say(&mut self, (script, header, body): &Call, expected: &str) -> TestCaseResult {
         let ((host, runtime, bucket), [epoch, n, acked]) = (self.host, header);
         let mut args = Args::default();
-        // Ledger id and seq are witnesses: no answer depends on them.
+        // One owner; `lua/cases/rivals.case` has two.
         let words = format!("{epoch} {n} {acked} ledger 1 {body}");
         words.split(' ').for_each(|word| args.push(word));
         let reply = runtime.block_on(host.run(bucket, *script, &Arc::new(args)));
@@ -437,9 +437,13 @@ impl Desk<'_> {
 
     fn misplaced(&mut self, (script, at, body): Call, epoch: i64, acked: u64) -> TestCaseResult {
         if (epoch, acked) == (0, 0) || body.starts_with("begin") {
-            // What rebuilds finds nothing being built, however old it is.
-            let stale = script != Script::Rebuild && at[0] == self.epoch;
-            return self.refused(&(script, at, body), if stale { 1 } else { 2 });
+            let status = match (at[0] < self.epoch, script) {
+                (true, _) => 3,
+                // What rebuilds finds nothing being built, however old it is.
+                (false, Script::Rebuild) => 2,
+                (false, _) => 1,
+            };
+            return self.refused(&(script, at, body), status);
         }
         self.n += 2;
         let at = [
@@ -447,7 +451,8 @@ impl Desk<'_> {
             self.n,
             self.done + acked,
         ];
-        self.refused(&(script, at, body), 2)
+        // For whoever is at an older epoch the bucket is another's.
+        self.refused(&(script, at, body), if epoch < 0 { 3 } else { 2 })
     }
 
     /// Every number that an audit tells, and one that it does not: a user's units,

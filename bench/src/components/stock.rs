@@ -15,8 +15,9 @@ use floodgate_engine::domain::order::Order;
 use floodgate_engine::domain::time::UnixMs;
 use floodgate_engine::stock::embedded::{EmbeddedConfig, EmbeddedHost};
 use floodgate_engine::stock::redis::RedisHost;
-use floodgate_engine::stock::{BucketCaller, BucketRef, HoldRequest, StockHost, Verdict};
+use floodgate_engine::stock::{BucketCaller, BucketRef, HoldRequest, Owner, StockHost, Verdict};
 use floodgate_engine::workers::Workers;
+use tokio::sync::watch;
 
 use super::{Figures, orders};
 use crate::peer::{self, Redis};
@@ -82,13 +83,21 @@ pub fn on_redis(n: u32) -> Result<Figures, String> {
             run(async {
                 let workers = Arc::new(Workers::start(1)?);
                 let host = Arc::new(RedisHost::connect(&config, workers).await?);
-                let caller = BucketCaller::new(host, bucket(), 1, "00".repeat(16));
+                let caller = caller(host, bucket());
                 Bucket::open(caller, n).await?.sell(n, batch).await
             })??;
             let name = format!("redis_us_per_order_{batch}");
             Ok((name, redis.us_per_order()?))
         })
         .collect()
+}
+
+fn caller(host: Arc<dyn StockHost>, bucket: BucketRef) -> BucketCaller {
+    let owner = Owner {
+        ledger: "00".repeat(16),
+        run: 1,
+    };
+    BucketCaller::new(host, bucket, 1, &owner, watch::Sender::new(None))
 }
 
 fn bucket() -> BucketRef {
@@ -109,7 +118,7 @@ where
     let bucket = bucket();
     let home = host.home(&bucket).ok_or("the embedded host has no home")?;
     let (tell, told) = std::sync::mpsc::channel();
-    let caller = BucketCaller::new(host, bucket, 1, "00".repeat(16));
+    let caller = caller(host, bucket);
     home.spawn(async move {
         // An error means that nobody listens any more.
         let _ = tell.send(work(caller).await);

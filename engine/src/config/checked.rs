@@ -169,6 +169,18 @@ impl Checker<'_> {
         }
         let seconds = |n: u32| Duration::from_secs(u64::from(n));
         let sales = self.sales(&raw.sales)?;
+        // A sale begins in one commit: a record for itself and one for each bucket.
+        let many = |sale: &Sale| u32::from(sale.buckets) >= batch;
+        if let Some(at) = sales.iter().position(many) {
+            return self.fail(
+                format!("sales[{at}].buckets"),
+                format!(
+                    "{} is not less than ledger.batch_records_max, {batch}; a sale must fit into \
+                     one batch",
+                    sales[at].buckets
+                ),
+            );
+        }
         let store = store::check(&raw.store, self.store_password(&raw, over)?)
             .or_else(|(key, problem)| self.fail(format!("store.{key}"), problem))?;
         let payment = self.payment(&raw, public)?;

@@ -143,6 +143,12 @@ impl fmt::Debug for UnixMs {
 /// Where time comes from. Tests hand in a clock that moves only when told.
 pub trait Clock: Send + Sync {
     fn now(&self) -> UnixMs;
+
+    /// What the machine's clock says, which may have been put right since `now` began to
+    /// count. For whatever others wrote by their clocks, and never for deadlines.
+    fn wall(&self) -> UnixMs {
+        self.now()
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use super::admin::Admin;
 use super::respond::{Code, Problem, Reply};
 use crate::stream::StreamState;
 
+/// A machine's clock is put right by little all the time.
+const CLOCK_SKEW_TOLD_MS: i64 = 2_000;
+
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     Reply::bytes(status, "text/plain; charset=utf-8", body.into())
 }
@@ -56,6 +59,15 @@ impl Admin {
             lines.push(
                 "disk: low, less is free than ledger.low_water_mb: all sales are paused".to_owned(),
             );
+        }
+        let skew_ms = self.selling.clock_skew_ms();
+        if skew_ms.abs() >= CLOCK_SKEW_TOLD_MS {
+            lines.push(format!(
+                "clock: the machine's was put {} s {} since the start; phases and pay windows do \
+                 not follow it before the next one",
+                skew_ms.abs() / 1_000,
+                if skew_ms > 0 { "forward" } else { "back" },
+            ));
         }
         for live in self.selling.sales().values() {
             let (silent, all) = (live.n_silent(), usize::from(live.sale().buckets));

@@ -208,7 +208,8 @@ type Answered = Result<(CallbackResult, Reply), (CallbackResult, Problem)>;
 async fn answer_callback(public: &Public, call: &Call, body: Unread) -> Answered {
     let malformed = |problem| (CallbackResult::Malformed, problem);
     let body = body.whole().await.map_err(malformed)?;
-    let now = public.selling.clock().now();
+    // The sender's clock is held against the machine's, which may be right by now.
+    let now = public.selling.clock().wall();
     let header = |name: &HeaderName| {
         // Two of one header are none: another reader may take the other one.
         let mut all = call.headers().get_all(name).iter();

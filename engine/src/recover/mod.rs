@@ -309,6 +309,8 @@ async fn rebuild(
         limits: Limits::new(&config.buyers, 0, &admission),
         node: NodeNo(app::NODE),
         seed: 0,
+        // Of a ledger that is new.
+        run: 0,
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
         takes_over: true,

@@ -22,6 +22,7 @@ pub struct SaleMetrics {
     /// Where the gauge beside it comes from.
     pub windows: Windows,
     release_lag: Gauge,
+    pub clock_skew: Gauge,
     pub silent: IntGaugeVec,
     pub rebuilds: IntCounterVec,
     pub reserve_errors: IntCounterVec,
@@ -62,6 +63,10 @@ impl SaleMetrics {
         let release_lag = Gauge::new(
             "floodgate_release_lag_seconds",
             "Since the end of the pay window that should have been closed first; 0 when none is due",
+        )?;
+        let clock_skew = Gauge::new(
+            "floodgate_clock_skew_seconds",
+            "How far the machine's clock is ahead of the one that deadlines go by, which does not follow it when it is put right",
         )?;
         let silent = IntGaugeVec::new(
             Opts::new(
@@ -120,6 +125,7 @@ impl SaleMetrics {
         registry.register(Box::new(stages.clone()))?;
         registry.register(Box::new(batch.clone()))?;
         registry.register(Box::new(release_lag.clone()))?;
+        registry.register(Box::new(clock_skew.clone()))?;
         registry.register(Box::new(silent.clone()))?;
         registry.register(Box::new(rebuilds.clone()))?;
         registry.register(Box::new(shed.clone()))?;
@@ -151,6 +157,7 @@ impl SaleMetrics {
             admit_seconds: stage("admit"),
             windows: Windows::default(),
             release_lag,
+            clock_skew,
             silent,
             rebuilds,
             reserve_errors,

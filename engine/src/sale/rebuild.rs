@@ -37,12 +37,12 @@ pub struct Kept {
     pub units_live: u32,
 }
 
-/// Orders that a bucket will hold once everything it was given is sold.
-pub fn room(guard: &Guard) -> usize {
+/// Orders that a bucket of the sale will hold once everything it was given is sold.
+pub fn room(sale: &Sale, guard: &Guard) -> usize {
     let allotted = guard.lines.iter().map(|l| l.allotted).sum::<u64>();
     usize::try_from(allotted)
         .unwrap_or(usize::MAX)
-        .min(ROOM_MAX)
+        .min(ROOM_MAX / usize::from(sale.buckets.max(1)))
 }
 
 impl Bucket {
@@ -62,7 +62,7 @@ impl Bucket {
     }
 
     async fn try_rebuild(&mut self, sale: &Sale, guard: &Guard) -> Result<(), String> {
-        self.begin(sale, room(guard)).await?;
+        self.begin(sale, room(sale, guard)).await?;
         self.put_orders(sale).await?;
         self.finish(sale, guard).await
     }

@@ -34,7 +34,7 @@ use crate::domain::ids::{BucketNo, NodeNo, OrderId, SkuId};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::sale::{Sale, SaleRecord};
 use crate::domain::time::{Clock, UnixMs};
-use crate::stock::{BucketCaller, BucketRef, StockHost};
+use crate::stock::{BucketCaller, BucketRef, Owner, StockHost};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
@@ -57,6 +57,8 @@ pub enum RecoveryError {
     Unconfirmed(String),
     #[error("sale {sale}: {what}")]
     Oversold { sale: String, what: String },
+    #[error("{0}")]
+    Fallen(String),
     #[error("bucket {bucket} of sale {sale}: {why}")]
     Host {
         sale: String,
@@ -103,6 +105,8 @@ pub struct Tools {
     pub node: NodeNo,
     /// Of the random bits in order ids.
     pub seed: u64,
+    /// In whose name stock hosts are called.
+    pub owner: Owner,
     /// Requests between gate and answer, per sale.
     pub under_way_max: u32,
     /// Buckets that another ledger served are taken over: `floodgate recover` has
@@ -111,7 +115,7 @@ pub struct Tools {
     pub stored: Stored,
     pub owed: Owed,
     pub revoked: Arc<Revoked>,
-    /// Told when a task that sells ends other than by being told to.
+    /// Told when a task that sells ends other than by being told to, or may not sell.
     pub fallen: watch::Sender<Option<String>>,
 }
 
@@ -145,11 +149,28 @@ pub async fn open_sale(
     tools: &Tools,
     tails: &mut Tails,
 ) -> Result<Arc<LiveSale>, RecoveryError> {
+    let mut fallen = tools.fallen.subscribe();
+    tokio::select! {
+        opened = build(record, tools, tails) => opened,
+        // Whoever waits for a bucket that was taken waits for ever.
+        Ok(why) = fallen.wait_for(Option::is_some) => {
+            Err(RecoveryError::Fallen(why.clone().unwrap_or_default()))
+        }
+    }
+}
+
+async fn build(
+    record: SaleRecord,
+    tools: &Tools,
+    tails: &mut Tails,
+) -> Result<Arc<LiveSale>, RecoveryError> {
     let sale = Arc::new(record.definition.clone());
     let epochs = adopt::adopt(&sale, tools).await?;
     let body = Bytes::from(codec::encode_sale(&record));
     // As many winners as units; a buyer may win more than one.
-    let winners = if record.switches.ended {
+    // Nothing more is sold of a sale that is over.
+    let is_over = record.switches.ended || sale.ends_at <= tools.clock.now();
+    let winners = if is_over {
         0
     } else {
         usize::try_from(sale.units_opened())
@@ -181,18 +202,17 @@ pub async fn open_sale(
             bucket: no,
         };
         let home = tools.host.home(&bucket).unwrap_or_else(Handle::current);
-        let ledger_id = tools.ledger.id().to_string();
         // The ledger may have lost the newest epoch with its tail.
         let epoch = epochs.get(usize::from(no.0)).copied().unwrap_or(0);
-        let caller = BucketCaller::new(Arc::clone(&tools.host), bucket, epoch, ledger_id);
+        let (host, lost) = (Arc::clone(&tools.host), tools.fallen.clone());
+        let caller = BucketCaller::new(host, bucket, epoch, &tools.owner, lost);
         let tail = tails.of(&sale.id, no);
         let (ledger, stored) = (tools.ledger.clone(), tools.stored.clone());
         let bucket = Bucket::new(caller, ledger, body.clone(), tail, stored);
-        // Nothing more is sold of a sale that ended.
-        let room = if record.switches.ended {
+        let room = if is_over {
             0
         } else {
-            rebuild::room(guard)
+            rebuild::room(&sale, guard)
         };
         let (feed, pages) = mpsc::channel(PAGES_AHEAD);
         feeds.push(feed);

@@ -3,7 +3,12 @@
 //! One call a bucket is under way at a time. While its outcome is unknown the
 //! identical bytes are sent again; n is never used for another composition. So a
 //! host that lost, repeated or delayed something is found out by its own meta.
+//!
+//! A bucket that another engine took is not called again, whatever for: it is told to
+//! whoever ends this engine, and the call under way has no end.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,30 +54,61 @@ impl Silence {
     }
 }
 
+/// Whose calls they are. Two engines may have one ledger, when its folder was copied, but
+/// they draw their runs by chance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub ledger: String,
+    pub run: u64,
+}
+
+impl Owner {
+    /// The ledger of whoever a bucket names as its owner. Older engines were named by
+    /// their ledger alone.
+    pub fn ledger_of(owner: &str) -> &str {
+        owner.split_once('/').map_or(owner, |(ledger, _)| ledger)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:016x}", self.ledger, self.run)
+    }
+}
+
 pub struct BucketCaller {
     host: Arc<dyn StockHost>,
     bucket: BucketRef,
     epoch: u32,
     n: u64,
     acked: u64,
+    owner: String,
     /// What the bucket is told about the ledger, as a witness.
-    ledger_id: String,
     durable_seq: u64,
     silent: watch::Sender<bool>,
+    /// Told when the bucket is another engine's.
+    lost: watch::Sender<Option<String>>,
 }
 
 impl BucketCaller {
     /// For a bucket that is about to be (re)built under `epoch`.
-    pub fn new(host: Arc<dyn StockHost>, bucket: BucketRef, epoch: u32, ledger_id: String) -> Self {
+    pub fn new(
+        host: Arc<dyn StockHost>,
+        bucket: BucketRef,
+        epoch: u32,
+        owner: &Owner,
+        lost: watch::Sender<Option<String>>,
+    ) -> Self {
         Self {
             host,
             bucket,
             epoch,
             n: 0,
             acked: 0,
-            ledger_id,
+            owner: owner.to_string(),
             durable_seq: 0,
             silent: watch::Sender::new(false),
+            lost,
         }
     }
 
@@ -129,7 +165,7 @@ impl BucketCaller {
         args.push_number(u64::from(self.epoch));
         args.push_number(self.n);
         args.push_number(self.acked);
-        args.push(&self.ledger_id);
+        args.push(&self.owner);
         args.push_number(self.durable_seq);
         fill(&mut args);
         let reply = self.answered(script, &Arc::new(args)).await;
@@ -160,6 +196,7 @@ impl BucketCaller {
                 "we are at epoch {}, call {}; the bucket says {values:?}",
                 self.epoch, self.n
             ))),
+            Some(Reply::Int(3)) => match self.is_lost(&values).await {},
             Some(Reply::Int(_) | Reply::Bytes(_) | Reply::Array(_) | Reply::Nil) | None => {
                 Err(CallError::Malformed {
                     script,
@@ -167,6 +204,17 @@ impl BucketCaller {
                 })
             }
         }
+    }
+
+    async fn is_lost(&self, says: &[Reply]) -> Infallible {
+        let why = format!(
+            "bucket {} of sale {} is another engine's by now: we are at epoch {}, call {}; it says \
+             {says:?}. One engine sells from a stock host, and this one must not",
+            self.bucket.bucket.0, self.bucket.sale, self.epoch, self.n
+        );
+        tracing::error!(why, "a bucket was taken");
+        self.lost.send_replace(Some(why));
+        std::future::pending().await
     }
 
     /// Sends the identical call until it has an outcome. The bucket waits for as long as
@@ -240,6 +288,20 @@ mod tests {
         }
     }
 
+    fn owner() -> Owner {
+        Owner {
+            ledger: "l".to_owned(),
+            run: 10,
+        }
+    }
+
+    #[test]
+    fn an_owners_ledger_is_found_in_its_name() {
+        assert_eq!(owner().to_string(), "l/000000000000000a");
+        assert_eq!(Owner::ledger_of(&owner().to_string()), "l");
+        assert_eq!(Owner::ledger_of("l"), "l", "of an older engine");
+    }
+
     fn caller(times: usize) -> (Arc<Deaf>, BucketCaller) {
         let host = Arc::new(Deaf {
             times,
@@ -250,7 +312,8 @@ mod tests {
             bucket: BucketNo(0),
         };
         let shared: Arc<dyn StockHost> = Arc::clone(&host) as _;
-        (host, BucketCaller::new(shared, bucket, 1, "l".to_owned()))
+        let (lost, _) = watch::channel(None);
+        (host, BucketCaller::new(shared, bucket, 1, &owner(), lost))
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +322,10 @@ mod tests {
         let sent_at = Instant::now();
         caller.rebuild_end(7).await.expect("answered in the end");
         let heard = host.heard.lock();
-        assert_eq!(*heard, vec![b"1 1 0 l 0 end 7".to_vec(); 41]);
+        assert_eq!(
+            *heard,
+            vec![b"1 1 0 l/000000000000000a 0 end 7".to_vec(); 41]
+        );
         // It waits longer each time, and never so long that an answer would be missed.
         let waited = sent_at.elapsed();
         assert!(

@@ -12,7 +12,7 @@ pub mod redis;
 mod script;
 mod standing;
 
-pub use call::{BucketCaller, CallError, Silence};
+pub use call::{BucketCaller, CallError, Owner, Silence};
 pub use codec::{
     AuditReply, Counters, Hold, HoldRequest, Row, RowKind, SettleMove, SettleRequest, Settled,
     Side, Verdict,

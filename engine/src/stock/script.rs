@@ -33,11 +33,16 @@ struct Check {
     instead: &'static str,
 }
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check {
         fail_point: "stock-no-epoch-check",
         line: "local other = m[1] ~= ARGV[1] -- CHECK:epoch",
         instead: "local other = false",
+    },
+    Check {
+        fail_point: "stock-no-epoch-check",
+        line: "return there > ours or there == ours and owner ~= ARGV[4] -- CHECK:epoch",
+        instead: "return false",
     },
     Check {
         fail_point: "stock-no-epoch-check",

@@ -147,6 +147,7 @@ impl Shop {
             metrics,
             node: NodeNo(0),
             seed: 1,
+            run: 1,
             under_way_max: 4_096,
             answer_max: Duration::from_secs(600),
             stored: Stored::default(),

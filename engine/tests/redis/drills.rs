@@ -75,3 +75,21 @@ fn whatever_redis_loses_under_load_no_win_is_lost_and_none_is_sold_twice() {
     );
     assert!(engine.stop(), "SIGTERM ends it well");
 }
+
+/// A stray hand in Redis: told by the next comparison, and gone with it.
+#[test]
+fn a_bucket_that_counts_wrong_is_told_of_and_made_anew() {
+    let Some(server) = redis::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, &open_sale("tea", 30, 1, &server.toml()));
+    let one = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+    assert_eq!(engine.buy("ana", "k", one).status, 201);
+    assert_eq!(engine.differences(), 0);
+    let count = ["HINCRBY", "{fg:tea:0}:stock", "a:unit", "-20"];
+    server.ask(&count).expect("counted down");
+    assert_ne!(engine.differences(), 0);
+    assert_eq!(engine.differences(), 0);
+    assert_eq!(rebuilds(&engine), 1);
+    assert_eq!(engine.buy("bob", "k", one).status, 201);
+    assert_eq!(engine.remaining("tea"), 28);
+}

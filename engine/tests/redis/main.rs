@@ -11,6 +11,7 @@ mod drills;
 mod host;
 mod orders;
 mod recover;
+mod rivals;
 mod standing;
 
 /// Sells one unit each to so many buyers a second. Buyers and units outlast the slowest

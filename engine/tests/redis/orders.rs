@@ -8,7 +8,8 @@ use floodgate_engine::domain::ids::{
 use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Item, Items, Order, OrderState, Version};
 use floodgate_engine::domain::time::UnixMs;
-use floodgate_engine::stock::{BucketCaller, StockHost};
+use floodgate_engine::stock::{BucketCaller, Owner, StockHost};
+use tokio::sync::watch;
 
 use super::host::bucket;
 
@@ -52,7 +53,12 @@ pub fn order(n: u32) -> Order {
 
 /// A bucket that sells `units`.
 pub async fn open(host: Arc<dyn StockHost>, no: u16, units: i64) -> BucketCaller {
-    let mut caller = BucketCaller::new(host, bucket(no), 1, "00".repeat(16));
+    let owner = Owner {
+        ledger: "00".repeat(16),
+        run: 1,
+    };
+    let lost = watch::Sender::new(None);
+    let mut caller = BucketCaller::new(host, bucket(no), 1, &owner, lost);
     let (from, to) = (UnixMs(0), UnixMs(T0 + 86_400_000));
     caller
         .rebuild_begin(from, to, b"a sale")

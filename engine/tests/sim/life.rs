@@ -114,6 +114,7 @@ impl Ground {
             metrics: self.meters.sale.clone(),
             node: NodeNo(0),
             seed: SEED,
+            run: SEED,
             under_way_max: world.setup.under_way_max,
             answer_max: ms(world.setup.answer_ms),
             stored: Stored::default(),

@@ -277,8 +277,13 @@ impl Desk {
         }
         for reply in audits {
             let audit = self.audit().await;
+            let is_equal = audit.is_equal();
             // The reconciler may have been stopped meanwhile.
             let _ = reply.send(audit);
+            if !is_equal {
+                // Told first, mended then: the ledger says how it should be.
+                self.rebuild("drift").await;
+            }
         }
         stop
     }

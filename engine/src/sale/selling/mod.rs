@@ -44,9 +44,11 @@ pub struct Selling {
     /// From where the limits count time.
     started: Instant,
     disk_low: AtomicBool,
-    /// One sale is created or switched at a time. The highest number that a sale was
-    /// ever given: one whose creation was not confirmed may have it all the same.
-    admin: Mutex<u16>,
+    /// One sale is created at a time. The highest number that a sale was ever given: one
+    /// whose creation was not confirmed may have it all the same.
+    creating: Mutex<u16>,
+    /// One sale is switched at a time, and none of them waits for a creation.
+    switching: Mutex<()>,
     unclaimed: Arc<Unclaimed>,
     /// Why a task that sells ended, if one did.
     fallen: watch::Sender<Option<String>>,
@@ -57,10 +59,20 @@ impl Selling {
     pub fn refresh_metrics(&self) {
         let now = self.tools.clock.now();
         self.tools.metrics.show_release_lag(now);
+        self.tools
+            .metrics
+            .clock_skew
+            .set(self.clock_skew_ms() as f64 / 1e3);
         for (id, live) in self.sales.load().iter() {
             let silent = self.tools.metrics.silent.with_label_values(&[id.as_str()]);
             silent.set(i64::try_from(live.n_silent()).unwrap_or(i64::MAX));
         }
+    }
+
+    /// How far the machine's clock is ahead of the one that deadlines go by.
+    pub fn clock_skew_ms(&self) -> i64 {
+        let clock = &self.tools.clock;
+        clock.wall().0.cast_signed() - clock.now().0.cast_signed()
     }
 
     /// While it is so no new order begins in any sale; everything else goes on.

@@ -43,7 +43,7 @@ enum NotCommitted {
 impl Selling {
     /// Creates a sale once by its id; its units are durable before it opens.
     pub async fn create(&self, sale: Sale) -> Result<Created, RecoveryError> {
-        let mut last_number = self.admin.lock().await;
+        let mut last_number = self.creating.lock().await;
         let sales = self.sales.load_full();
         if let Some(there) = sales.get(&sale.id) {
             return Ok(match there.sale().difference(&sale) {
@@ -100,7 +100,7 @@ impl Selling {
 
     /// Pause, resume, end. Durable before it counts.
     pub async fn switch(&self, id: &str, change: impl FnOnce(Switches) -> Switches) -> Switched {
-        let _one = self.admin.lock().await;
+        let _one = self.switching.lock().await;
         let Some(live) = self.sale(id) else {
             return Switched::Missing;
         };

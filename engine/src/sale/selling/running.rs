@@ -28,7 +28,7 @@ use crate::domain::codec::decode_sale;
 use crate::domain::ids::NodeNo;
 use crate::domain::sale::SaleRecord;
 use crate::domain::time::Clock;
-use crate::stock::StockHost;
+use crate::stock::{Owner, StockHost};
 
 /// What [`Selling`] is built from.
 pub struct SellingParts {
@@ -39,6 +39,8 @@ pub struct SellingParts {
     pub limits: Limits,
     pub node: NodeNo,
     pub seed: u64,
+    /// Of this run, and of no other: two engines on one stock host are told apart by it.
+    pub run: u64,
     pub under_way_max: u32,
     /// Longest a buyer waits for an answer; after it the outcome is "unknown".
     pub answer_max: Duration,
@@ -61,6 +63,7 @@ impl Selling {
             limits,
             node,
             seed,
+            run,
             under_way_max,
             answer_max,
             stored,
@@ -72,6 +75,10 @@ impl Selling {
         let (fallen, _) = watch::channel(None);
         let lease = Arc::new(IdLease::new(above(floor), 0));
         let unclaimed = Unclaimed::new(ledger.clone(), Arc::clone(&clock), owed.clone());
+        let owner = Owner {
+            ledger: ledger.id().to_string(),
+            run,
+        };
         let tools = Tools {
             ledger,
             host,
@@ -80,6 +87,7 @@ impl Selling {
             metrics,
             node,
             seed,
+            owner,
             under_way_max,
             takes_over,
             stored,
@@ -94,7 +102,8 @@ impl Selling {
             limits,
             started: Instant::now(),
             disk_low: AtomicBool::new(false),
-            admin: Mutex::new(last_number),
+            creating: Mutex::new(last_number),
+            switching: Mutex::default(),
             unclaimed,
             fallen,
         });

@@ -6,6 +6,7 @@ use fred::util::redis_keyslot;
 
 use super::RedisHost;
 use super::answer;
+use crate::stock::call::Owner;
 use crate::stock::host::{BucketRef, HostError, Reply};
 use crate::stock::standing::{Holds, Meta, OrderField, Tail, TailEntry, UsedKeys};
 
@@ -66,7 +67,7 @@ impl RedisHost {
                 epoch: number(epoch)?,
                 n: number(n)?,
                 is_building: text(building)? != "0",
-                ledger: text(ledger)?.to_owned(),
+                ledger: Owner::ledger_of(text(ledger)?).to_owned(),
                 seq: number(seq)?,
                 sale: match sale {
                     Reply::Bytes(bytes) => bytes.clone(),

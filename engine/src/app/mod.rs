@@ -1,40 +1,34 @@
 //! The engine put together: stages are built bottom-up and stopped top-down.
 
+mod open;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use floodgate_ledger::{BatchLimits, Ledger, LedgerConfig, LedgerMetrics};
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
 use crate::admission::{AdmissionMetrics, Limits};
-use crate::config::{AdminToken, Config, Patience, StockConfig, TokenKey, TokenKeys};
-use crate::descriptors::{self, Shares};
+use crate::config::{Config, Patience};
+use crate::descriptors;
 use crate::disk::DiskWatch;
 use crate::domain::ids::NodeNo;
-use crate::domain::sign::{Secret, Secrets};
 use crate::domain::time::{Clock, UnixMs};
 use crate::grant::{GrantMetrics, GrantParts, Grants};
 use crate::http::{
     self, Admin, Bounds, ClientCap, ConnectionMetrics, HttpMetrics, Listener, Policies, Public,
 };
-use crate::own_file;
 use crate::paying;
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
-use crate::recover;
-use crate::sale::{Created, Owed, SaleMetrics, Selling, SellingParts, Stored};
-use crate::stock::StockHost;
-use crate::stock::embedded::{EmbeddedConfig, EmbeddedHost};
-use crate::stock::redis::RedisHost;
-use crate::stream::{
-    self, Letters, OrderStore, StreamMetrics, StreamWorker, WorkerConfig, retention, witness,
-};
+use crate::sale::{Owed, SaleMetrics, Selling, SellingParts, Stored};
+use crate::stream::{Letters, StreamMetrics, StreamWorker, WorkerConfig, retention};
 use crate::workers::Workers;
+
+pub(crate) use self::open::{order_store, stock_host};
 
 /// One node owns all buckets for now.
 pub(crate) const NODE: u16 = 0;
@@ -62,15 +56,23 @@ impl Clock for SystemClock {
         let run = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         UnixMs(self.started_ms.saturating_add(run))
     }
+
+    fn wall(&self) -> UnixMs {
+        wall()
+    }
 }
 
-pub(crate) fn clock() -> Arc<dyn Clock> {
+fn wall() -> UnixMs {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
+    UnixMs(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock {
         started: Instant::now(),
-        started_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        started_ms: wall().0,
     })
 }
 
@@ -101,21 +103,21 @@ pub async fn run(
         .mode(0o700)
         .create(&config.data_dir)
         .map_err(|e| format!("create the data folder {}: {e}", config.data_dir.display()))?;
-    let ledger = open_ledger(&config, &descriptors, &registry)?;
+    let ledger = open::ledger(&config, &descriptors, &registry)?;
     let token = match &config.http.admin_token {
         Some(token) => token.clone(),
-        None => own_token(&config.data_dir)?,
+        None => open::own_token(&config.data_dir)?,
     };
     let secrets = match &config.payment.secrets {
         Some(secrets) => secrets.clone(),
-        None => own_secrets(&config.data_dir)?,
+        None => open::own_secrets(&config.data_dir)?,
     };
     let token_keys = match &config.grant.keys {
         Some(keys) => keys.clone(),
-        None => own_grant_key(&config.data_dir)?,
+        None => open::own_grant_key(&config.data_dir)?,
     };
     let stored = Stored::default();
-    let store = open_store(&config, &ledger, &stored).await?;
+    let store = open::store_in_step(&config, &ledger, &stored).await?;
     let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = stock_host(&config.stock, &workers).await?;
 
@@ -130,6 +132,7 @@ pub async fn run(
         metrics: SaleMetrics::register(&registry).map_err(text)?,
         node: NodeNo(NODE),
         seed: seed()?,
+        run: seed()?,
         limits: Limits::new(&config.buyers, seed()?, &admission),
         under_way_max: config.under_way_max,
         answer_max: config.answer_max,
@@ -140,7 +143,7 @@ pub async fn run(
     .await
     .map_err(|e| e.to_string())?;
     for sale in &config.sales {
-        open_configured(&selling, sale).await?;
+        open::sale(&selling, sale).await?;
     }
     let lease = tokio::spawn(Arc::clone(&selling).keep_lease());
 
@@ -327,25 +330,6 @@ pub async fn run(
     Ok(())
 }
 
-pub(crate) async fn order_store(config: &Config) -> Result<Arc<dyn OrderStore>, String> {
-    let (kind, data_dir) = (config.store.clone(), config.data_dir.clone());
-    tokio::task::spawn_blocking(move || stream::open(&kind, &data_dir))
-        .await
-        .map_err(|e| e.to_string())?
-        .map_err(|e| format!("open the order store: {e}"))
-}
-
-pub(crate) async fn stock_host(
-    config: &StockConfig,
-    workers: &Arc<Workers>,
-) -> Result<Arc<dyn StockHost>, String> {
-    let workers = Arc::clone(workers);
-    Ok(match config {
-        StockConfig::Embedded => Arc::new(EmbeddedHost::on(workers, &EmbeddedConfig::default())?),
-        StockConfig::Redis(config) => Arc::new(RedisHost::connect(config, workers).await?),
-    })
-}
-
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     let info = IntGaugeVec::new(
         Opts::new("floodgate_build_info", "Always 1; what is running"),
@@ -353,32 +337,6 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     )?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(info))
-}
-
-/// Refuses to sell from a ledger that the order store has seen further.
-async fn open_store(
-    config: &Config,
-    ledger: &Ledger,
-    stored: &Stored,
-) -> Result<Arc<dyn OrderStore>, String> {
-    let (store, ledger, stored) = (order_store(config).await?, ledger.clone(), stored.clone());
-    let folder = config.data_dir.display().to_string();
-    // A store may be far away, and whoever asks it waits.
-    tokio::task::spawn_blocking(move || {
-        let mark = store.mark(NODE).map_err(|e| e.to_string())?;
-        let Some(mark) = mark else { return Ok(store) };
-        witness::check(&ledger, &mark).map_err(|why| {
-            format!(
-                "{why}. Selling on would sell units and keys a second time. Put the right ledger \
-                 back into {folder}/ledger; or bring together what the order store and the stock \
-                 host know with `floodgate recover`"
-            )
-        })?;
-        stored.set(mark.seq);
-        Ok(store)
-    })
-    .await
-    .map_err(|e| e.to_string())?
 }
 
 /// What the order store has needs no second copy elsewhere.
@@ -389,76 +347,4 @@ async fn tell_stored(stream: Arc<StreamWorker>, stored: Stored) {
             stored.set(mark);
         }
     }
-}
-
-fn open_ledger(
-    config: &Config,
-    descriptors: &Shares,
-    registry: &Registry,
-) -> Result<Ledger, String> {
-    if recover::is_unfinished(&config.data_dir) {
-        return Err("a recovery was broken off: run `floodgate recover` again".into());
-    }
-    let mut ledger = LedgerConfig::new(config.data_dir.join("ledger"));
-    ledger.batch = BatchLimits {
-        records_max: config.batch_records_max,
-        ..ledger.batch
-    };
-    ledger.queue_records_max = config.queue_records_max;
-    ledger.open_files_max = Some(descriptors.ledger_files_max);
-    let metrics = LedgerMetrics::default();
-    metrics
-        .register(registry)
-        .map_err(|e| format!("register metrics: {e}"))?;
-    ledger.metrics = metrics;
-    Ledger::open(ledger).map_err(|e| format!("open the ledger: {e}"))
-}
-
-async fn open_configured(
-    selling: &Selling,
-    sale: &crate::domain::sale::Sale,
-) -> Result<(), String> {
-    match selling
-        .create(sale.clone())
-        .await
-        .map_err(|e| e.to_string())?
-    {
-        Created::New(_) | Created::Same(_) => Ok(()),
-        Created::Different(fields) => Err(format!(
-            "sale {}: the configuration changes a sale that exists: {}; give the new sale a new id",
-            sale.id,
-            fields.join("; ")
-        )),
-        Created::Refused(why) => Err(format!("sale {}: {why}", sale.id)),
-    }
-}
-
-/// A token of our own making, for its owner's eyes only, kept over restarts.
-fn own_token(data_dir: &Path) -> Result<AdminToken, String> {
-    let read = |text: &str| match text.len() {
-        0..16 => Err("has fewer than 16 characters"),
-        16.. => Ok(AdminToken::new(text)),
-    };
-    let make = |random: [u8; 32]| random[..24].iter().map(|b| format!("{b:02x}")).collect();
-    own_file::read_or_make(&data_dir.join("admin-token"), "an admin token", read, make)
-}
-
-/// Who signs callbacks, where nobody said: whoever may read our data folder.
-fn own_secrets(data_dir: &Path) -> Result<Secrets, String> {
-    let make = |random| Secret::from_key(random).reveal();
-    let path = data_dir.join("payment-secret");
-    let secret = own_file::read_or_make(&path, "a payment secret", Secret::parse, make)?;
-    Ok(Secrets::new(vec![secret]).expect("one is enough"))
-}
-
-/// What tokens are signed with, where nobody said: kept over restarts, so that players
-/// play on.
-fn own_grant_key(data_dir: &Path) -> Result<TokenKeys, String> {
-    let make = |random| TokenKey::new(random).reveal();
-    let path = data_dir.join("grant-key");
-    let newest = own_file::read_or_make(&path, "a key for tokens", TokenKey::parse, make)?;
-    Ok(TokenKeys {
-        newest,
-        others: Vec::new(),
-    })
 }

@@ -137,11 +137,15 @@ impl Gate {
         let pass = self.bucket.lock().take(now, wait_max);
         match pass {
             Pass::Now => {}
-            Pass::After(wait) => tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                // Without permits it resolves only when it is closed.
-                _ = self.stopping.acquire() => return Err(Shed::Stopping),
-            },
+            Pass::After(wait) => {
+                let at = now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+                let waiting = Waiting { gate: self, at };
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => std::mem::forget(waiting),
+                    // Without permits it resolves only when it is closed.
+                    _ = self.stopping.acquire() => return Err(Shed::Stopping),
+                }
+            }
             Pass::TooLong(retry_after) if in_line.is_ok() => {
                 return Err(Shed::Throttled { retry_after });
             }
@@ -151,6 +155,18 @@ impl Gate {
             call: call.into_inner(),
             _place: place,
         })
+    }
+}
+
+/// Somebody in line. Dropped, they left it, and their token is the next one's.
+struct Waiting<'a> {
+    gate: &'a Gate,
+    at: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.gate.bucket.lock().give_back(self.at);
     }
 }
 
@@ -195,6 +211,23 @@ mod tests {
         }
         assert!(after[0] >= 100 && after[1] >= 200, "{after:?}");
         assert_eq!(gate.n_waiting(), 0);
+    }
+
+    /// People who hang up must not keep those away who stay.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_the_line_takes_no_token_along() {
+        let gate = Gate::new(limits());
+        assert!(gate.admit(buyer()).await.is_ok());
+        for _ in 0..1_000 {
+            let leaves = tokio::time::timeout(Duration::from_millis(1), gate.admit(buyer()));
+            assert!(leaves.await.is_err(), "nobody is let in before their time");
+            if gate.started.elapsed() > Duration::from_millis(90) {
+                break;
+            }
+        }
+        assert_eq!(gate.n_waiting(), 0);
+        assert!(gate.admit(buyer()).await.is_ok());
+        assert_eq!(gate.started.elapsed().as_millis(), 100);
     }
 
     #[tokio::test(start_paused = true)]

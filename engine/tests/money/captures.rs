@@ -58,6 +58,34 @@ async fn money_that_comes_as_the_window_ends_is_in_time_and_later_takes_fresh_un
 }
 
 #[tokio::test]
+async fn late_money_fetches_units_from_other_buckets() {
+    on_each_host(sale(10, 4, 2), async |shop| {
+        let late = shop.buy("ana", 4).await;
+        shop.later(WINDOW);
+        shop.adds_up().await;
+        // Somebody of the same bucket leaves two units there; five are in the other one.
+        for n in 0.. {
+            let order = shop.buy(&format!("buyer-{n}"), 3).await;
+            if order.id.bucket() == late.id.bucket() {
+                break;
+            }
+            shop.change(&order, OrderEvent::Cancel).await;
+        }
+        assert_eq!(shop.counts(), [7, 3, 0, 0]);
+        assert_eq!(
+            shop.captured(&bill(&late, "t")).await,
+            PaymentState::Applied
+        );
+        assert_eq!(shop.state(&late), "PAID");
+        assert_eq!(shop.counts(), [3, 3, 4, 0]);
+        shop.restart().await;
+        assert_eq!(shop.state(&late), "PAID");
+        assert_eq!(shop.counts(), [3, 3, 4, 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn late_money_goes_back_where_nobody_may_sell_for_it() {
     on_each_host(sale(4, 3, 1), async |shop| {
         let (ana, bea) = (shop.buy("ana", 3).await, shop.buy("bea", 1).await);

@@ -32,25 +32,11 @@ pub struct Facts {
     pub live: Vec<u64>,
     /// Units of each SKU that came back from refunds and are not for sale.
     pub withdrawn: Vec<u64>,
-    /// What each bucket was given of each SKU.
-    given: Vec<Vec<i64>>,
 }
 
 impl Facts {
     pub fn free(&self, sale: &Sale, sku: usize) -> u64 {
         u64::from(sale.skus[sku].units).saturating_sub(self.live[sku] + self.withdrawn[sku])
-    }
-
-    /// What a bucket has of a SKU for new orders.
-    pub fn free_in(&self, sale: &Sale, bucket: BucketNo, sku: usize) -> i64 {
-        let taken = self.orders.values().filter(|order| {
-            order.id.bucket() == bucket && (order.state.is_live() || order.state.is_withdrawn())
-        });
-        let taken = taken.flat_map(|order| units(sale, order));
-        let taken = taken
-            .filter(|(at, _)| *at == sku)
-            .map(|(_, n)| i64::from(n));
-        self.given[usize::from(bucket.0)][sku] - taken.sum::<i64>()
     }
 
     /// What a user has in live orders.
@@ -221,7 +207,6 @@ pub fn history(world: &World, journal: &Journal, ledger: &Ledger) -> Facts {
         payments: cash.into_payments(),
         live,
         withdrawn,
-        given,
     }
 }
 

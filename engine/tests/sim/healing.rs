@@ -194,7 +194,7 @@ async fn late(ground: &mut Ground, engine: &Engine, facts: &Facts) {
         let order = &facts.orders[&id];
         let sale = &world.setup.sale;
         let mut needed = check::units(sale, order).into_iter();
-        let units = needed.all(|(sku, n)| facts.free_in(sale, id.bucket(), sku) >= i64::from(n));
+        let units = needed.all(|(sku, n)| facts.free(sale, sku) >= u64::from(n));
         let limit = facts.units_of(&order.user) + order.units() <= sale.units_per_user;
         let open = engine.live.phase(engine.selling.clock().now()) == Phase::Open;
         let at = ground.captured(payment);

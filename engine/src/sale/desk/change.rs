@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::super::answer::{Captured, Changed, Licensing};
 use super::super::facts::FactError;
 use super::Desk;
+use super::late::Turn;
 use super::money::{ask, capture, license};
 use super::slate::Slate;
 use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId};
@@ -159,7 +160,7 @@ impl Desk {
             self.land_all().await;
         }
         for one in late {
-            self.late(now, one).await;
+            self.late(now, one, Turn::First).await;
         }
     }
 

@@ -1,6 +1,8 @@
 //! Money for an order that is closed already: fresh units are taken for it as long as the
 //! sale runs, units are free and its buyer may have them; else the money goes back.
 //!
+//! Units that stand in other buckets are fetched, in the line of those who buy.
+//!
 //! Here the stock is asked first, as for a purchase. Should the engine fall before the
 //! ledger has the payment, the hold is adopted as an order that is pending in its old
 //! window, and the provider, who was told nothing, says it again.
@@ -19,8 +21,25 @@ use crate::stock::Verdict;
 use super::super::facts::{self, FactError};
 use super::super::guard::Units;
 
+/// How often a capture was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    First,
+    /// It stood in line, and units came.
+    Come,
+    /// It stood in line, and no bucket can give enough.
+    Over,
+}
+
+/// Why an order has no fresh units.
+enum No {
+    /// They may stand in other buckets.
+    Elsewhere,
+    For(String),
+}
+
 impl Desk {
-    pub(super) async fn late(&mut self, now: UnixMs, late: Late) {
+    pub(super) async fn late(&mut self, now: UnixMs, late: Late, turn: Turn) {
         let mut slate = self.slate(now);
         // Others of the same turn are durable by now: the order may have been paid.
         let order = match slate.order(late.order) {
@@ -31,7 +50,7 @@ impl Desk {
         let held = if matches!(order.state, OrderState::Closed { .. })
             && matches!(slate.known(&late.payment), Ok(None))
         {
-            self.hold_again(now, &order).await
+            self.hold_again(now, &order, turn).await
         } else {
             match capture(&mut slate, late.order, &late.payment, false) {
                 Ok(Some(said)) => {
@@ -42,6 +61,14 @@ impl Desk {
                 Err(error) => gone(late, Some(&error)),
             }
             return;
+        };
+        let held = match held {
+            Ok(held) => Ok(held),
+            Err(No::For(why)) => Err(why),
+            Err(No::Elsewhere) => {
+                let units = facts::units_of(&self.parts.sale, &order);
+                return self.line.push_late(late, units);
+            }
         };
         // The epoch may have been raised while units were asked for.
         let mut slate = self.slate(now);
@@ -60,15 +87,24 @@ impl Desk {
     }
 
     /// The order with fresh units, or why it has none.
-    async fn hold_again(&mut self, now: UnixMs, order: &Order) -> Result<Arc<Order>, String> {
+    async fn hold_again(
+        &mut self,
+        now: UnixMs,
+        order: &Order,
+        turn: Turn,
+    ) -> Result<Arc<Order>, No> {
         let units = facts::units_of(&self.parts.sale, order);
+        // Whoever stands there already has what comes.
+        if turn == Turn::First && self.line.wants_any(&units) {
+            return Err(No::Elsewhere);
+        }
         loop {
             // The buyer's receipt shows the window that there was.
             let until = order.pay_deadline;
             let event = OrderEvent::HeldAgain { until };
             let epoch = self.parts.bucket.epoch();
             let Ok(Some((held, moved))) = order.step(event, epoch, now) else {
-                return Err("the order was not closed".to_owned());
+                return Err(No::For("the order was not closed".to_owned()));
             };
             let body = facts::order_body(&held);
             let units_max = self.parts.sale.units_per_user;
@@ -81,6 +117,13 @@ impl Desk {
                 }
                 Some([Verdict::NotOpen | Verdict::Ended]) => "the sale is over",
                 Some([Verdict::OverLimit]) => "the buyer has as many units as a buyer may have",
+                Some([Verdict::NotEnough])
+                    if turn != Turn::Over
+                        && !self.parts.guard.short(&units).is_empty()
+                        && self.may_refill(&units) =>
+                {
+                    return Err(No::Elsewhere);
+                }
                 Some([Verdict::NotEnough]) if !self.parts.guard.short(&units).is_empty() => {
                     "no units are left"
                 }
@@ -102,9 +145,9 @@ impl Desk {
                     continue;
                 }
             };
-            return Err(format!(
+            return Err(No::For(format!(
                 "the order was closed before the money came, and {no}"
-            ));
+            )));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The line of buyers whose units stand in other buckets, and the desk's side of
-//! a transfer as its source or its target.
+//! The line of those whose units stand in other buckets (buyers, and money that came late),
+//! and the desk's side of a transfer as its source or its target.
 //!
 //! Units that are credited belong to the first of the line: whoever wants the
 //! same SKUs stands behind, and a bucket with such a line is no source of them.
@@ -14,6 +14,8 @@ use super::super::answer::Refusal;
 use super::super::facts;
 use super::super::guard::Units;
 use super::super::refill::{Fetched, Wanted};
+use super::change::Late;
+use super::late::Turn;
 use super::{Buyer, Desk};
 use crate::domain::allotment::Transfer;
 use crate::domain::ids::{BucketNo, OrderId};
@@ -38,26 +40,66 @@ pub struct Given {
     pub seq: Seq,
 }
 
+/// Captures that may stand in a line; a provider tells of more once more. Of buyers no
+/// more come than the gate lets through.
+const LATE_MAX: usize = 1_024;
+
+enum Waiting {
+    Buyer(Box<Buyer>),
+    Late { late: Late, units: Units },
+}
+
+impl Waiting {
+    fn order(&self) -> OrderId {
+        match self {
+            Self::Buyer(buyer) => buyer.order.id,
+            Self::Late { late, .. } => late.order,
+        }
+    }
+
+    fn units(&self) -> &Units {
+        match self {
+            Self::Buyer(buyer) => &buyer.ask.units,
+            Self::Late { units, .. } => units,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Line {
-    buyers: VecDeque<Buyer>,
+    waiting: VecDeque<Waiting>,
+    n_late: usize,
     /// For whom the refiller is on its way.
     asked_for: Option<OrderId>,
 }
 
 impl Line {
     pub(super) fn wants(&self, sku: usize) -> bool {
-        self.buyers
+        self.waiting
             .iter()
-            .any(|b| b.ask.units.iter().any(|(wanted, _)| *wanted == sku))
+            .any(|w| w.units().iter().any(|(wanted, _)| *wanted == sku))
     }
 
     pub(super) fn wants_any(&self, units: &Units) -> bool {
-        !self.buyers.is_empty() && units.iter().any(|(sku, _)| self.wants(*sku))
+        !self.waiting.is_empty() && units.iter().any(|(sku, _)| self.wants(*sku))
     }
 
     pub(super) fn push(&mut self, buyer: Buyer) {
-        self.buyers.push_back(buyer);
+        self.waiting.push_back(Waiting::Buyer(Box::new(buyer)));
+    }
+
+    /// One too many drops, and is told again by whoever took the money.
+    pub(super) fn push_late(&mut self, late: Late, units: Units) {
+        if self.n_late < LATE_MAX {
+            self.n_late += 1;
+            self.waiting.push_back(Waiting::Late { late, units });
+        }
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front()?;
+        self.n_late -= usize::from(matches!(first, Waiting::Late { .. }));
+        Some(first)
     }
 }
 
@@ -72,18 +114,30 @@ impl Desk {
 
     /// Whoever waited for units that came: from a refill, or back from other orders.
     pub(super) async fn serve_line(&mut self, now: UnixMs, refilled: Option<Fetched>) {
-        let ready = self.ready();
-        if !ready.is_empty() {
-            self.sell(now, ready).await;
+        let mut buyers = Vec::new();
+        for ready in self.ready() {
+            match ready {
+                Waiting::Buyer(buyer) => buyers.push(*buyer),
+                Waiting::Late { late, .. } => {
+                    // In the order in which they came.
+                    if !buyers.is_empty() {
+                        self.sell(now, std::mem::take(&mut buyers)).await;
+                    }
+                    self.late(now, late, Turn::Come).await;
+                }
+            }
+        }
+        if !buyers.is_empty() {
+            self.sell(now, buyers).await;
         }
         if let Some(fetched) = refilled {
             match fetched {
                 Fetched::All => {}
-                Fetched::TooFew => {
-                    if let Some(first) = self.give_up() {
-                        self.refuse(first, Refusal::NotEnough);
-                    }
-                }
+                Fetched::TooFew => match self.give_up() {
+                    Some(Waiting::Buyer(first)) => self.refuse(*first, Refusal::NotEnough),
+                    Some(Waiting::Late { late, .. }) => self.late(now, late, Turn::Over).await,
+                    None => {}
+                },
                 // Nobody knows that there are none: the claim drops, and the buyer hears
                 // "not ready" and comes again.
                 Fetched::Silent => drop(self.give_up()),
@@ -94,27 +148,27 @@ impl Desk {
     }
 
     /// Takes from the line whom the bucket can serve now, first come first served.
-    fn ready(&mut self) -> Vec<Buyer> {
+    fn ready(&mut self) -> Vec<Waiting> {
         let mut ready = Vec::new();
-        if self.line.buyers.is_empty() {
+        if self.line.waiting.is_empty() {
             return ready;
         }
         let mut guard = self.parts.guard.clone();
-        while let Some(first) = self.line.buyers.front()
-            && guard.short(&first.ask.units).is_empty()
+        while let Some(first) = self.line.waiting.front()
+            && guard.short(first.units()).is_empty()
         {
-            guard.hold(&first.ask.units, 0);
-            ready.extend(self.line.buyers.pop_front());
+            guard.hold(first.units(), 0);
+            ready.extend(self.line.pop());
         }
         ready
     }
 
     /// The refiller came back without enough: the first of the line hears no.
-    fn give_up(&mut self) -> Option<Buyer> {
+    fn give_up(&mut self) -> Option<Waiting> {
         let asked_for = self.line.asked_for?;
-        let first = self.line.buyers.front()?;
-        if first.order.id == asked_for && !self.parts.guard.short(&first.ask.units).is_empty() {
-            return self.line.buyers.pop_front();
+        let first = self.line.waiting.front()?;
+        if first.order() == asked_for && !self.parts.guard.short(first.units()).is_empty() {
+            return self.line.pop();
         }
         None
     }
@@ -127,18 +181,18 @@ impl Desk {
     fn send_refiller(&mut self) {
         let (Some(refill), Some(first), None) = (
             &self.parts.refill,
-            self.line.buyers.front(),
+            self.line.waiting.front(),
             self.line.asked_for,
         ) else {
             return;
         };
         let wanted = Wanted {
             bucket: self.parts.bucket.no(),
-            units: self.parts.guard.short(&first.ask.units),
+            units: self.parts.guard.short(first.units()),
         };
         // It has a place for each desk, and a desk asks once at a time.
         if refill.try_send(wanted).is_ok() {
-            self.line.asked_for = Some(first.order.id);
+            self.line.asked_for = Some(first.order());
         }
     }
 

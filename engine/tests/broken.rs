@@ -99,6 +99,48 @@ fn without_stock_checks_the_audit_names_oversell() {
     assert_names(&verdict, "P1 never oversell: SKU unit: ");
 }
 
+/// More is sold than there is, once; when buyers gave it back, the sale goes on by itself.
+#[test]
+fn a_sale_that_sold_too_much_stops_until_it_adds_up() {
+    const ONE: &str = r#"{"saleId":"broken","items":[{"skuId":"unit","quantity":1}]}"#;
+    let mut site = Site::new(open_sale("broken", 2, 1, ""));
+    // The desk stands still once, so that many come before the count says "sold out".
+    let broken = "stock-no-stock-check=return(1);guard-allows-all=return(1);\
+                  desk-after-script=1*sleep(1000)";
+    let engine = site.start_with(broken).expect("it opens");
+    let metric = |name: &str| {
+        let metrics = engine.admin("GET", "/metrics", "").body;
+        let of = format!("{name}{{sale=\"broken\",sku=\"unit\"}} ");
+        let found = metrics.lines().find_map(|l| l.strip_prefix(&of));
+        found.expect("the metric").parse::<u64>().expect("a number")
+    };
+    let won: Vec<_> = std::thread::scope(|scope| {
+        let buy = |n| engine.buy(&format!("buyer-{n}"), "k", ONE);
+        let buyers: Vec<_> = (0..64).map(|n| scope.spawn(move || buy(n))).collect();
+        let told = buyers.into_iter().map(|b| b.join().expect("no panic"));
+        told.enumerate().filter(|(_, a)| a.status == 201).collect()
+    });
+    assert!(won.len() > 2, "{} won", won.len());
+    assert_ne!(engine.differences(), 0);
+    assert_eq!(metric("floodgate_oversold_units"), won.len() as u64 - 2);
+    let ready = engine.admin("GET", "/readyz?verbose", "");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("does not add up"), "{}", ready.body);
+    assert_eq!(engine.buy("late", "k", ONE).code(), (409, "SALE_PAUSED"));
+
+    for (n, answer) in &won[1..] {
+        let id = answer.json["orderId"].as_str().expect("an id");
+        let path = format!("/v1/orders/{id}/cancel");
+        assert_eq!(engine.post(&format!("buyer-{n}"), &path).status, 200);
+    }
+    // A bucket that counted below nothing is told of once more, and made anew.
+    engine.differences();
+    assert_eq!(engine.differences(), 0);
+    assert_eq!(metric("floodgate_oversold_units"), 0);
+    assert_eq!(engine.admin("GET", "/readyz", "").status, 200);
+    assert_eq!(engine.buy("late", "k", ONE).status, 201);
+}
+
 #[test]
 fn without_idempotency_the_audit_names_the_second_order() {
     // Units and limits leave room: nothing but the key stands against the second.

@@ -179,7 +179,7 @@ fn one_address_has_its_share_of_connections_and_a_proxy_has_all() {
 fn with_few_descriptors_it_sells_on_and_the_ledger_stays_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = open_sale("tea", 1_000, 1, "[http]\nidle_ms = 200");
-    let engine = Engine::start_under(&folder, &config, 400).expect("it opens");
+    let engine = Engine::start_under(&folder, &config, "ulimit -n 400").expect("it opens");
     let max = metric(&engine, "floodgate_connections_max{listener=\"public\"}");
     assert_eq!(max, 80, "clamped, whatever connections_max says");
     for round in 0..3 {
@@ -223,7 +223,7 @@ fn with_few_descriptors_it_sells_on_and_the_ledger_stays_whole() {
 fn with_too_few_descriptors_it_does_not_start_and_says_how_many_it_needs() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = open_sale("tea", 1, 1, "");
-    let refused = Engine::start_under(&folder, &config, 200)
+    let refused = Engine::start_under(&folder, &config, "ulimit -n 200")
         .err()
         .expect("refused");
     for said in ["may open 200 files", "allow 384 or more"] {

@@ -1,4 +1,5 @@
-//! A disk that is nearly full: nobody new buys, everybody else is served.
+//! A disk that is nearly full: nobody new buys, everybody else is served. One that fails:
+//! the engine ends, and everything that was told is there at the next start.
 
 mod common;
 
@@ -63,5 +64,33 @@ fn below_the_low_water_mark_nothing_is_sold_and_the_rest_goes_on() {
         201,
         "the same key, with room"
     );
+    assert_eq!(engine.differences(), 0);
+}
+
+#[test]
+fn a_disk_that_takes_no_more_ends_the_engine_and_nothing_told_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 100_000, 1, "");
+    // No file grows beyond this; without the trap the kernel would kill the process.
+    let engine = Engine::start_under(&folder, &config, "trap '' XFSZ && ulimit -f 512");
+    let engine = engine.expect("it opens");
+    let buy = |engine: &Engine, n: u32| engine.try_buy(&format!("buyer-{n}"), "k", ONE);
+    let mut told = Vec::new();
+    for n in 0..100_000 {
+        match buy(&engine, n) {
+            Some(won) if won.status == 201 => told.push(won.json["orderId"].clone()),
+            Some(_) | None => break,
+        }
+    }
+    assert!(told.len() > 100, "{} were told", told.len());
+    assert_eq!(engine.ended(), Some(1));
+    let log = std::fs::read_to_string(folder.path().join("engine.log")).expect("a log");
+    assert!(log.contains("the ledger is shut"), "{log}");
+
+    let engine = Engine::start(&folder, &config);
+    for (n, id) in (0..).zip(&told) {
+        let again = buy(&engine, n).expect("an answer");
+        assert_eq!((again.status, &again.json["orderId"]), (200, id));
+    }
     assert_eq!(engine.differences(), 0);
 }

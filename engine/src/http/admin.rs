@@ -115,7 +115,7 @@ impl Admin {
     }
 
     async fn route(&self, call: &Call, body: Unread) -> Result<Reply, Problem> {
-        call.check_host()?;
+        call.check_head()?;
         let segments = call.segments();
         if segments.first() == Some(&"admin") {
             self.check_token(call)?;

@@ -11,7 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
+use hyper::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
+    TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 use smallvec::SmallVec;
@@ -69,8 +72,27 @@ impl Call {
         })
     }
 
-    /// RFC 9112, 3.2: whoever stands in front of us may read another one of two.
-    pub fn check_host(&self) -> Result<(), Problem> {
+    /// Whoever stands in front of us may read another head out of one that has two hosts
+    /// (RFC 9112, 3.2) or says in two ways where the body ends (6.3, 11.2).
+    pub fn check_head(&self) -> Result<(), Problem> {
+        self.check_host()?;
+        let mut codings = self.headers().get_all(TRANSFER_ENCODING).iter();
+        match (codings.next(), codings.next()) {
+            (None, _) => Ok(()),
+            (Some(coding), None)
+                if coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                    && !self.headers().contains_key(CONTENT_LENGTH) =>
+            {
+                Ok(())
+            }
+            (Some(_), _) => Err(Problem::new(
+                Code::InvalidField,
+                "a body has a Content-Length, or Transfer-Encoding: chunked once, and nothing else",
+            )),
+        }
+    }
+
+    fn check_host(&self) -> Result<(), Problem> {
         let mut hosts = self.headers().get_all(HOST).iter();
         match (hosts.next(), hosts.next()) {
             (Some(_), None) => Ok(()),

@@ -94,7 +94,7 @@ impl Public {
     }
 
     async fn route(&self, call: &Call, body: Unread) -> (Route, Result<Reply, Problem>) {
-        if let Err(problem) = call.check_host() {
+        if let Err(problem) = call.check_head() {
             return (Route::Other, Err(problem));
         }
         let method = &call.head.method;

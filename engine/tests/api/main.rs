@@ -4,6 +4,7 @@
 mod common;
 
 mod buying;
+mod gateway;
 mod lists;
 mod spelling;
 mod wire;

@@ -54,10 +54,10 @@ impl Engine {
         Self::start_on(folder, config, "127.0.0.1:0", "127.0.0.1:0", "").expect("the engine starts")
     }
 
-    /// With so many descriptors and no more (`ulimit -n`).
-    pub fn start_under(folder: &TempDir, config: &str, descriptors: u32) -> Result<Self, String> {
+    /// In the place of a shell that did this before, as `ulimit -n 400`.
+    pub fn start_under(folder: &TempDir, config: &str, limit: &str) -> Result<Self, String> {
         let mut shell = Command::new("bash");
-        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        let limited = format!("{limit} && exec \"$0\" \"$@\"");
         shell.args(["-c", &limited, env!("CARGO_BIN_EXE_floodgate")]);
         Self::start_by(shell, folder, config, "127.0.0.1:0", "127.0.0.1:0", "")
     }

@@ -5,12 +5,14 @@ mod dead_letters;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::app;
 use crate::config::{Config, Given, Overrides};
 use crate::ledger_cli::{self, LedgerCommand};
+use crate::workers::Workers;
 
 #[derive(Parser)]
 #[command(
@@ -130,8 +132,10 @@ fn recover(config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("start the runtime: {e}"))?;
-    let report = runtime.block_on(crate::recover::recover(&config));
+    let workers = Arc::new(Workers::start(config.http.workers)?);
+    let report = runtime.block_on(crate::recover::recover(&config, &workers));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    workers.end();
     let text = serde_json::to_string_pretty(&report?).map_err(|e| e.to_string())?;
     println!("{text}");
     Ok(())
@@ -143,9 +147,10 @@ fn serve(config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("start the runtime: {e}"))?;
+    let workers = Arc::new(Workers::start(config.http.workers)?);
     let outcome = runtime.block_on(async {
         let stop = stop_signal()?;
-        app::run(config, stop, |at| {
+        app::run(config, Arc::clone(&workers), stop, |at| {
             println!(
                 "floodgate: public http://{}  admin http://{}",
                 at.public, at.admin
@@ -155,6 +160,7 @@ fn serve(config: Config) -> Result<(), String> {
     });
     // A ledger that failed must not keep the process: nothing after it is durable.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    workers.end();
     outcome
 }
 

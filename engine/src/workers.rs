@@ -7,14 +7,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime, RuntimeMetrics};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// At the end a worker has this long for what it is in the middle of.
 const GRACE: Duration = Duration::from_secs(1);
 
 pub struct Workers {
     /// Taken when the workers end.
-    runtimes: Vec<Runtime>,
+    runtimes: Mutex<Vec<Runtime>>,
+    handles: Vec<Handle>,
     next: AtomicUsize,
 }
 
@@ -29,26 +31,27 @@ impl Workers {
                     .build()
                     .map_err(|e| format!("start a worker: {e}"))
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            runtimes,
+            handles: runtimes.iter().map(|r| r.handle().clone()).collect(),
+            runtimes: Mutex::new(runtimes),
             next: AtomicUsize::new(0),
         })
     }
 
     pub fn count(&self) -> usize {
-        self.runtimes.len()
+        self.handles.len()
     }
 
     /// Worker `no`, counted round and round.
     pub fn get(&self, no: usize) -> &Handle {
-        self.runtimes[no % self.runtimes.len()].handle()
+        &self.handles[no % self.handles.len()]
     }
 
     /// Tells how long a worker was busy so far, on average over all of them. It outlives
     /// the workers.
     pub fn busy(&self) -> impl Fn() -> Duration + Send + use<> {
-        let metrics: Vec<RuntimeMetrics> = self.runtimes.iter().map(|r| r.metrics()).collect();
+        let metrics: Vec<_> = self.handles.iter().map(Handle::metrics).collect();
         move || {
             let total: Duration = metrics
                 .iter()
@@ -64,9 +67,19 @@ impl Workers {
     }
 }
 
+impl Workers {
+    /// Returns when their threads are gone, or hang: a process that ends beside a thread
+    /// that is ending may fall over what the thread still cleans up. Not for a task.
+    pub fn end(&self) {
+        for runtime in std::mem::take(&mut *self.runtimes.lock()) {
+            runtime.shutdown_timeout(GRACE);
+        }
+    }
+}
+
 impl Drop for Workers {
     fn drop(&mut self) {
-        for runtime in self.runtimes.drain(..) {
+        for runtime in self.runtimes.get_mut().drain(..) {
             // The last one to let go may be a task of a worker, which must not
             // wait for itself.
             if Handle::try_current().is_ok() {

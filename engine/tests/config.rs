@@ -179,6 +179,20 @@ fn variables_are_blamed_for_what_they_say() {
 }
 
 #[test]
+fn a_sale_has_fewer_buckets_than_a_batch_has_records() {
+    let sale = |buckets: u16| {
+        format!(
+            "[ledger]\nbatch_records_max = 512\n[[sales]]\nid = \"tea\"\nname = \"tea\"\n\
+             startsAt = \"2026-01-01T00:00:00Z\"\nendsAt = \"2026-01-02T00:00:00Z\"\n\
+             unitsPerUser = 1\nbuckets = {buckets}\nskus = [{{ id = \"u\", name = \"u\", \
+             priceCent = 1, currency = \"EUR\", units = 9 }}]\n"
+        )
+    };
+    check(&sale(511)).accepted();
+    check(&sale(512)).refused(&["sales[0].buckets", "512 is not less than"]);
+}
+
+#[test]
 fn flags_are_blamed_for_what_they_say_and_win() {
     let text = check("")
         .env("FLOODGATE_HTTP_LISTEN", "127.0.0.1:1")

@@ -167,16 +167,21 @@ mod tests {
             gaps in prop::collection::vec((0_u64..20_000_000, prop::bool::weighted(0.3)), 1..200),
         ) {
             let mut bucket = TokenBucket::new(rate, burst);
-            let (mut now, mut used) = (0, Vec::new());
+            let (mut now, mut used, mut n_left) = (0, Vec::new(), 0);
             for (gap, leaves) in gaps {
                 now += gap;
                 match bucket.take(now, Duration::from_millis(50)) {
                     Pass::Now => used.push(now),
-                    Pass::After(wait) if leaves => bucket.give_back(now + wait.as_nanos() as u64),
+                    Pass::After(wait) if leaves => {
+                        n_left += 1;
+                        bucket.give_back(now + wait.as_nanos() as u64);
+                    }
                     Pass::After(wait) => used.push(now + wait.as_nanos() as u64),
                     Pass::TooLong(_) => {}
                 }
             }
+            // Whoever takes a place that was left comes before those who came before.
+            prop_assert!(n_left > 0 || used.is_sorted());
             used.sort_unstable();
             for (i, from) in used.iter().enumerate() {
                 for (n, to) in used[i..].iter().enumerate() {

@@ -80,6 +80,7 @@ pub(crate) fn clock() -> Arc<dyn Clock> {
 /// the addresses once requests are taken.
 pub async fn run(
     config: Config,
+    workers: Arc<Workers>,
     stop: impl Future<Output = ()>,
     started: impl FnOnce(Addresses),
 ) -> Result<(), String> {
@@ -118,7 +119,6 @@ pub async fn run(
     };
     let stored = Stored::default();
     let store = open::store_in_step(&config, &ledger, &stored).await?;
-    let workers = Arc::new(Workers::start(config.http.workers)?);
     let host = stock_host(&config.stock, &workers).await?;
 
     let clock = clock();

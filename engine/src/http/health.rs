@@ -63,10 +63,10 @@ impl Admin {
         let skew_ms = self.selling.clock_skew_ms();
         if skew_ms.abs() >= CLOCK_SKEW_TOLD_MS {
             lines.push(format!(
-                "clock: the machine's was put {} s {} since the start; phases and pay windows do \
-                 not follow it before the next one",
+                "clock: the machine's is {} s {} the one that counts since the start (it was put, \
+                 or the machine slept); phases and pay windows go by the latter until the next one",
                 skew_ms.abs() / 1_000,
-                if skew_ms > 0 { "forward" } else { "back" },
+                if skew_ms > 0 { "ahead of" } else { "behind" },
             ));
         }
         for live in self.selling.sales().values() {

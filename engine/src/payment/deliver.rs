@@ -128,7 +128,7 @@ impl Deliverer {
 
     async fn post_once(&self, message: &Message) -> Result<StatusCode, String> {
         const ANSWER_BYTES_MAX: usize = 64 * 1024;
-        let seconds = self.clock.now().0 / 1_000;
+        let seconds = self.clock.wall().0 / 1_000;
         let request = Request::builder()
             .method(Method::POST)
             .uri("/v1/payments/callback")

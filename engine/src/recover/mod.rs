@@ -94,12 +94,11 @@ pub struct SaleReport {
 /// Buckets of one sale as they stand in the stock host.
 type Stood = BTreeMap<BucketNo, Meta>;
 
-pub async fn recover(config: &Config) -> Result<Report, String> {
+pub async fn recover(config: &Config, workers: &Arc<Workers>) -> Result<Report, String> {
     let places = Places::new(&config.data_dir);
     places.finish()?;
     let store = app::order_store(config).await?;
-    let workers = Arc::new(Workers::start(config.http.workers)?);
-    let host = app::stock_host(&config.stock, &workers).await?;
+    let host = app::stock_host(&config.stock, workers).await?;
     let mark = block_in_place(|| store.mark(app::NODE)).map_err(|e| e.to_string())?;
     let stood = look(&*host).await?;
 

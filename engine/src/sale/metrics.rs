@@ -113,7 +113,10 @@ impl SaleMetrics {
         // An alert on growth needs the zero before the first time.
         for (counters, labels) in [
             (&reserve_errors, &["changed", "guard", "ledger"][..]),
-            (&rebuilds, &["changed", "guard", "settle"]),
+            (
+                &rebuilds,
+                &["changed", "guard", "settle", "transfer", "late", "drift"],
+            ),
             (&shed, &Shed::REASONS),
             (&grants, &["granted", "repaired", "revoked"]),
         ] {

@@ -119,9 +119,9 @@ impl Engine {
             .filter_map(|w| w.strip_prefix("http://"))
             .collect();
         let [public, admin] = urls[..] else {
-            let _ = child.wait();
+            let ended = child.wait().map_err(|e| e.to_string())?;
             let log = std::fs::read_to_string(folder.path().join("engine.log")).unwrap_or_default();
-            return Err(format!("the engine did not open: {log}"));
+            return Err(format!("the engine did not open, {ended}: {log}"));
         };
         Ok(Self {
             public: public.to_owned(),

@@ -8,3 +8,4 @@ mod captures;
 mod crowds;
 mod refunds;
 mod shop;
+mod taken;

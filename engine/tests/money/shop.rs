@@ -124,6 +124,26 @@ impl Shop {
                     .expect("it connects"),
             ),
         };
+        let (selling, ledger, owed, at_desk) = self.selling_on(host).await;
+        let created = selling.create(self.sale.clone()).await;
+        let live = match created.expect("it is durable") {
+            Created::New(live) | Created::Same(live) => live,
+            other @ (Created::Different(_) | Created::Refused(_)) => panic!("{other:?}"),
+        };
+        self.open = Some(Open {
+            selling,
+            live,
+            ledger,
+            owed,
+            at_desk,
+        });
+    }
+
+    /// Without the sale, unless the ledger has it.
+    pub async fn selling_on(
+        &self,
+        host: Arc<dyn StockHost>,
+    ) -> (Arc<Selling>, Ledger, OwedList, Histogram) {
         let registry = prometheus::Registry::new();
         let admission = AdmissionMetrics::register(&registry).expect("an empty registry");
         let (owed, owed_list) = Owed::channel();
@@ -155,18 +175,7 @@ impl Shop {
             takes_over: false,
         });
         let selling = selling.await.expect("it starts");
-        let created = selling.create(self.sale.clone()).await;
-        let live = match created.expect("it is durable") {
-            Created::New(live) | Created::Same(live) => live,
-            other @ (Created::Different(_) | Created::Refused(_)) => panic!("{other:?}"),
-        };
-        self.open = Some(Open {
-            selling,
-            live,
-            ledger,
-            owed: owed_list,
-            at_desk,
-        });
+        (selling, ledger, owed_list, at_desk)
     }
 
     pub async fn restart(&mut self) {

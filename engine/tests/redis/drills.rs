@@ -81,13 +81,16 @@ fn whatever_redis_loses_under_load_no_win_is_lost_and_none_is_sold_twice() {
 fn a_bucket_that_counts_wrong_is_told_of_and_made_anew() {
     let Some(server) = redis::start() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(&folder, &open_sale("tea", 30, 1, &server.toml()));
+    // Nobody compares but us.
+    let rare = format!("{}[limits]\nreconcile_seconds = 3600\n", server.toml());
+    let engine = Engine::start(&folder, &open_sale("tea", 30, 1, &rare));
     let one = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
     assert_eq!(engine.buy("ana", "k", one).status, 201);
     assert_eq!(engine.differences(), 0);
     let count = ["HINCRBY", "{fg:tea:0}:stock", "a:unit", "-20"];
     server.ask(&count).expect("counted down");
-    assert_ne!(engine.differences(), 0);
+    let told = engine.differences();
+    assert!(told.as_u64().is_some_and(|n| n > 0), "{told}");
     assert_eq!(engine.differences(), 0);
     assert_eq!(rebuilds(&engine), 1);
     assert_eq!(engine.buy("bob", "k", one).status, 201);

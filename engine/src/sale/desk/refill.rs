@@ -96,6 +96,21 @@ impl Line {
         }
     }
 
+    /// All money that waits for this order.
+    fn take_late(&mut self, order: OrderId) -> Vec<Late> {
+        let (ours, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|w| matches!(w, Waiting::Late { late, .. } if late.order == order));
+        self.waiting = others;
+        let ours: VecDeque<Waiting> = ours;
+        self.n_late -= ours.len();
+        let late = |waiting| match waiting {
+            Waiting::Late { late, .. } => Some(late),
+            Waiting::Buyer(_) => None,
+        };
+        ours.into_iter().filter_map(late).collect()
+    }
+
     fn pop(&mut self) -> Option<Waiting> {
         let first = self.waiting.pop_front()?;
         self.n_late -= usize::from(matches!(first, Waiting::Late { .. }));
@@ -123,7 +138,13 @@ impl Desk {
                     if !buyers.is_empty() {
                         self.sell(now, std::mem::take(&mut buyers)).await;
                     }
+                    let order = late.order;
                     self.late(now, late, Turn::Come).await;
+                    // Told again, or paid twice: needs no units any more, and would go on
+                    // asking for them.
+                    for again in self.line.take_late(order) {
+                        self.late(now, again, Turn::First).await;
+                    }
                 }
             }
         }

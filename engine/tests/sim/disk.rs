@@ -27,13 +27,14 @@ impl SimDevice {
             } => <[u8; 8]>::try_from(*key).ok().map(u64::from_be_bytes),
             Write::Put { .. } | Write::Delete { .. } | Write::DeleteRange { .. } => None,
         };
+        let first = writes.iter().filter_map(record).min();
         let last = writes.iter().filter_map(record).max();
         if self.world.setup.damage && last.is_some() {
             *self.before.lock() = Some(self.disk.copy());
         }
         self.disk.write_synced(writes)?;
-        if let Some(last) = last {
-            self.world.committed(last);
+        if let (Some(first), Some(last)) = (first, last) {
+            self.world.committed(first, last);
         }
         Ok(())
     }

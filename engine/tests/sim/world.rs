@@ -237,9 +237,12 @@ impl World {
         self.state.lock().tampered
     }
 
-    /// The disk has everything up to this record.
-    pub fn committed(&self, seq: u64) {
-        self.state.lock().commit_ends.insert(seq);
+    /// The disk has these records, in one commit. Where an older copy was put back, others
+    /// had their numbers, and ended their commits elsewhere.
+    pub fn committed(&self, first: u64, last: u64) {
+        let ends = &mut self.state.lock().commit_ends;
+        ends.split_off(&first);
+        ends.insert(last);
     }
 
     pub fn is_commit_end(&self, seq: u64) -> bool {

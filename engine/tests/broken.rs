@@ -155,11 +155,14 @@ fn without_idempotency_the_audit_names_the_second_order() {
     assert_names(&verdict, "P3 one key, one order: user ");
 }
 
-/// Batches are told half a second before they are written. The kill comes right
+/// Batches are told three seconds before they are written. The kill comes right
 /// after a buyer of our own heard "won", so its batch is told and not on disk.
+/// Whoever comes while the desk's flights all wait for the ledger waits for two
+/// batches, six seconds and two fsyncs: more than the ordinary patience.
 #[test]
 fn answers_before_the_fsync_are_named_when_the_engine_dies() {
-    let mut site = Site::new(open_sale("broken", 3 * ATTEMPTS, 1, ""));
+    let patience = "[limits]\nanswer_ms = 25000\n";
+    let mut site = Site::new(open_sale("broken", 3 * ATTEMPTS, 1, patience));
     // An honest engine opens the sale: only wins are to be told too early.
     let engine = site.start().expect("it opens");
     assert!(engine.stop(), "SIGTERM ends it well");

@@ -258,6 +258,18 @@ impl View<'_> {
         self.tip
     }
 
+    /// An entity as it was at that moment.
+    pub fn entity(
+        &self,
+        group: &[u8],
+        kind: Kind,
+        id: &[u8],
+    ) -> Result<Option<Snapshot>, ReadError> {
+        let key = keys::entity(group, kind, id);
+        let found = self.tables.get_at(&self.moment, Table::Entities, &key)?;
+        found.map(|value| snapshot(&key, &value)).transpose()
+    }
+
     /// The entities of that moment, by group, kind, id.
     pub fn entities(
         &self,

@@ -41,6 +41,11 @@ impl Version {
         (self.0 >> 32) as u32
     }
 
+    /// Nothing has changed since it was made.
+    pub fn is_first(self) -> bool {
+        self.0 & 0xFFFF_FFFF == 1
+    }
+
     /// The next version under `epoch`; grows even if `epoch` fell behind.
     pub fn next(self, epoch: u32) -> Self {
         let step = (self.0 & 0xFFFF_FFFF) + 1;
@@ -53,6 +58,16 @@ impl Version {
 pub enum CloseReason {
     Timeout,
     Canceled,
+}
+
+impl CloseReason {
+    /// As the API and messages have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Canceled => "canceled",
+        }
+    }
 }
 
 /// States carry only what is true in that state.
@@ -132,28 +147,48 @@ pub struct IllegalStep {
     pub event: OrderEvent,
 }
 
-impl OrderState {
+/// The states without what is only true in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    PendingPayment,
+    Paid,
+    Delivered,
+    Closed,
+    RefundDue,
+    Refunded,
+}
+
+impl Status {
+    const ALL: [Self; 6] = [
+        Self::PendingPayment,
+        Self::Paid,
+        Self::Delivered,
+        Self::Closed,
+        Self::RefundDue,
+        Self::Refunded,
+    ];
+
     /// The name in the API and in the order store.
     pub fn name(self) -> &'static str {
         match self {
-            Self::PendingPayment { .. } => "PENDING_PAYMENT",
+            Self::PendingPayment => "PENDING_PAYMENT",
             Self::Paid => "PAID",
             Self::Delivered => "DELIVERED",
-            Self::Closed { .. } => "CLOSED",
-            Self::RefundDue { .. } => "REFUND_DUE",
-            Self::Refunded { .. } => "REFUNDED",
+            Self::Closed => "CLOSED",
+            Self::RefundDue => "REFUND_DUE",
+            Self::Refunded => "REFUNDED",
         }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
     /// Units count as held.
     pub fn is_held(self) -> bool {
         match self {
-            Self::PendingPayment { .. } => true,
-            Self::Paid
-            | Self::Delivered
-            | Self::Closed { .. }
-            | Self::RefundDue { .. }
-            | Self::Refunded { .. } => false,
+            Self::PendingPayment => true,
+            Self::Paid | Self::Delivered | Self::Closed | Self::RefundDue | Self::Refunded => false,
         }
     }
 
@@ -161,21 +196,60 @@ impl OrderState {
     pub fn is_sold(self) -> bool {
         match self {
             Self::Paid | Self::Delivered => true,
+            Self::PendingPayment | Self::Closed | Self::RefundDue | Self::Refunded => false,
+        }
+    }
+}
+
+impl OrderState {
+    pub fn status(self) -> Status {
+        match self {
+            Self::PendingPayment { .. } => Status::PendingPayment,
+            Self::Paid => Status::Paid,
+            Self::Delivered => Status::Delivered,
+            Self::Closed { .. } => Status::Closed,
+            Self::RefundDue { .. } => Status::RefundDue,
+            Self::Refunded { .. } => Status::Refunded,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.status().name()
+    }
+
+    /// Of a closed order.
+    pub fn closed_reason(self) -> Option<&'static str> {
+        match self {
+            Self::Closed { reason } => Some(reason.name()),
             Self::PendingPayment { .. }
-            | Self::Closed { .. }
+            | Self::Paid
+            | Self::Delivered
             | Self::RefundDue { .. }
-            | Self::Refunded { .. } => false,
+            | Self::Refunded { .. } => None,
+        }
+    }
+
+    pub fn is_held(self) -> bool {
+        self.status().is_held()
+    }
+
+    pub fn is_sold(self) -> bool {
+        self.status().is_sold()
+    }
+
+    /// Of a refund: whether its units are on sale again.
+    pub fn restocked(self) -> Option<bool> {
+        match self {
+            Self::RefundDue { restocked } | Self::Refunded { restocked } => Some(restocked),
+            Self::PendingPayment { .. } | Self::Paid | Self::Delivered | Self::Closed { .. } => {
+                None
+            }
         }
     }
 
     /// Units that were sold, given back, and are not for sale again.
     pub fn is_withdrawn(self) -> bool {
-        match self {
-            Self::RefundDue { restocked } | Self::Refunded { restocked } => !restocked,
-            Self::PendingPayment { .. } | Self::Paid | Self::Delivered | Self::Closed { .. } => {
-                false
-            }
-        }
+        self.restocked() == Some(false)
     }
 
     /// Live orders count against stock and against the user's limit.

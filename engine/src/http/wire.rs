@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::json::Object;
 use super::respond::{Code, Problem};
 use crate::domain::ids::{DeviceId, OrderId, SaleId, SkuId};
-use crate::domain::order::{CloseReason, Item, Order, OrderState};
+use crate::domain::order::{Item, Order};
 use crate::domain::payment::{Payment, Raw};
 use crate::domain::sale::{Grant, RawGrant, Sale};
 use crate::domain::time::UnixMs;
@@ -151,19 +151,7 @@ impl<'a> OrderOut<'a> {
             pay_deadline_at: order.pay_deadline,
             created_at: order.created_at,
             updated_at: order.updated_at,
-            closed_reason: match order.state {
-                OrderState::Closed {
-                    reason: CloseReason::Timeout,
-                } => Some("timeout"),
-                OrderState::Closed {
-                    reason: CloseReason::Canceled,
-                } => Some("canceled"),
-                OrderState::PendingPayment { .. }
-                | OrderState::Paid
-                | OrderState::Delivered
-                | OrderState::RefundDue { .. }
-                | OrderState::Refunded { .. } => None,
-            },
+            closed_reason: order.state.closed_reason(),
         }
     }
 }

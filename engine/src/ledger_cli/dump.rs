@@ -14,7 +14,7 @@ use super::Stopped;
 use crate::domain::codec::{self, CodecError};
 use crate::domain::entitlement::WhenFull;
 use crate::domain::ids::{OrderId, SkuId};
-use crate::domain::order::{CloseReason, Order, OrderState};
+use crate::domain::order::{Order, OrderState};
 use crate::domain::payment::Raw;
 use crate::domain::time::UnixMs;
 
@@ -197,13 +197,7 @@ fn order_json(o: &Order) -> Value {
     });
     match o.state {
         OrderState::PendingPayment { grace_used, .. } => body["graceUsed"] = grace_used.into(),
-        OrderState::Closed { reason } => {
-            body["closedReason"] = match reason {
-                CloseReason::Timeout => "timeout",
-                CloseReason::Canceled => "canceled",
-            }
-            .into();
-        }
+        OrderState::Closed { reason } => body["closedReason"] = reason.name().into(),
         OrderState::RefundDue { restocked } | OrderState::Refunded { restocked } => {
             body["restocked"] = restocked.into();
         }

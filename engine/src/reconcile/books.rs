@@ -1,10 +1,9 @@
-//! What the order store has of each sale, counted as seldom as will do.
+//! What the order store has of each sale, compared as seldom as will do.
 //!
-//! A count reads everything of the sale. So the store is asked for its mark first,
-//! which costs nothing: one that is not at the ledger's tip cannot be compared, and
-//! where neither mark nor dead letters have moved the last count still stands. And
-//! counting takes a twentieth of the time at most, however large the sale. Whoever
-//! asks by hand gets a fresh count.
+//! A cut reads everything of the sale. So the store is asked for its mark first,
+//! which costs nothing: where neither mark nor dead letters have moved the last cut
+//! still stands. And cuts take a fiftieth of the time at most, however large the sale.
+//! Whoever asks by hand gets a fresh one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,46 +12,33 @@ use std::time::Instant;
 use floodgate_ledger::{Ledger, Seq};
 use parking_lot::Mutex;
 
-use super::after::{self, After, Drift};
-use crate::domain::ids::{OrderId, SaleId, SkuId};
+use super::cut::{self, Cut, Drift, Orders};
+use crate::domain::ids::SaleId;
 use crate::domain::sale::Sale;
 use crate::domain::time::UnixMs;
 use crate::stream::witness::{self, Disagreement};
-use crate::stream::{LetterError, Letters, Mark, OrderStore, Row, RowId, StoreError};
+use crate::stream::{LetterError, Letters, Mark, OrderStore, RowId, StoreError};
 
-/// Rests between two counts per time that one takes.
-const REST: u32 = 19;
+/// Rests between two cuts per time that one takes.
+const REST: u32 = 49;
 
-/// Live units of one SKU.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Units {
-    pub held: u64,
-    pub sold: u64,
-}
-
-/// Whether a count that still stands will do.
+/// Whether a cut that still stands will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     Routine,
     Fresh,
 }
 
-/// What the store has of a sale.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Counted {
-    /// By position of the SKU.
-    pub units: Vec<Units>,
+/// What a cut found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub orders: Orders,
     pub payments: Drift,
     pub entitlements: Drift,
-}
-
-/// What a look at the store came to.
-#[derive(Debug)]
-pub(super) enum Told {
-    /// At this record.
-    Counted { counted: Arc<Counted>, seq: Seq },
-    /// The store is behind the ledger, or was counted a moment ago.
-    NotNow,
+    /// Of the ledger in the cut.
+    pub tip: Seq,
+    /// Of these records the store had heard: what they say was compared.
+    pub mark: Seq,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,46 +64,46 @@ impl From<StoreError> for BooksError {
     }
 }
 
-impl From<after::Error> for BooksError {
-    fn from(error: after::Error) -> Self {
+impl From<cut::Error> for BooksError {
+    fn from(error: cut::Error) -> Self {
         match error {
-            after::Error::Store(error) => error.into(),
-            after::Error::Read(error) => Self::Letter(error.into()),
+            cut::Error::Store(error) => error.into(),
+            cut::Error::Read(error) => Self::Letter(error.into()),
         }
     }
 }
 
-/// A count, and until when it will have to do.
-struct Count {
-    mark: Option<Mark>,
+/// The last cut, and until when it will have to do.
+struct Last {
+    mark: Mark,
     dead: BTreeSet<RowId>,
-    counted: Arc<Counted>,
+    compared: Arc<Compared>,
     rests_until: UnixMs,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
-    Count,
-    /// The last count is of the same rows.
-    Stands(Arc<Counted>),
+    Compare,
+    /// The last cut is of the same rows.
+    Stands(Arc<Compared>),
     NotNow,
 }
 
 fn decide(
-    last: Option<&Count>,
-    (mark, dead): (Option<&Mark>, &BTreeSet<RowId>),
+    last: Option<&Last>,
+    (mark, dead): (&Mark, &BTreeSet<RowId>),
     now: UnixMs,
     depth: Depth,
 ) -> Decision {
     match (last, depth) {
         (Some(last), Depth::Routine) if now < last.rests_until => {
-            if last.mark.as_ref() == mark && last.dead == *dead {
-                Decision::Stands(Arc::clone(&last.counted))
+            if last.mark == *mark && last.dead == *dead {
+                Decision::Stands(Arc::clone(&last.compared))
             } else {
                 Decision::NotNow
             }
         }
-        (Some(_) | None, Depth::Routine | Depth::Fresh) => Decision::Count,
+        (Some(_) | None, Depth::Routine | Depth::Fresh) => Decision::Compare,
     }
 }
 
@@ -126,7 +112,7 @@ pub struct Books {
     letters: Arc<Letters>,
     ledger: Ledger,
     node: u16,
-    last: Mutex<HashMap<Option<SaleId>, Count>>,
+    last: Mutex<HashMap<Option<SaleId>, Last>>,
 }
 
 impl Books {
@@ -145,136 +131,72 @@ impl Books {
         }
     }
 
-    /// What the store refuses; it is compared as the ledger has it.
-    pub(super) fn dead(&self, sale: Option<&SaleId>) -> BTreeSet<RowId> {
-        self.letters.of_sale(sale)
+    /// How much of a sale the store refuses; it is left out of cuts.
+    pub(super) fn n_dead(&self, sale: Option<&SaleId>) -> usize {
+        self.letters.of_sale(sale).len()
     }
 
-    /// Blocks. Only a store at `tip` is counted. Without a sale: the payments that are of
-    /// none.
+    /// Blocks. Without a sale: the payments that are of none. `None`: not now, since the
+    /// store was compared a moment ago, has nothing yet, or is being put back.
     pub(super) fn look(
         &self,
         sale: Option<&Sale>,
-        dead: BTreeSet<RowId>,
-        tip: Seq,
         now: UnixMs,
         depth: Depth,
-    ) -> Result<Told, BooksError> {
-        let mark = self.store.mark(self.node)?;
-        if let Some(mark) = &mark {
-            witness::check(&self.ledger, mark)?;
-        }
-        let seq = seq_of(mark.as_ref());
-        if seq != tip {
-            return Ok(Told::NotNow);
-        }
+    ) -> Result<Option<Arc<Compared>>, BooksError> {
+        let mark = match self.store.mark(self.node)? {
+            Some(mark) => mark,
+            None if self.ledger.tip().seq == Seq::ZERO => Mark::genesis(&self.ledger),
+            None => return Ok(None),
+        };
+        witness::check(&self.ledger, &mark)?;
         let id = sale.map(|sale| sale.id.clone());
-        let of = (mark.as_ref(), &dead);
-        match decide(self.last.lock().get(&id), of, now, depth) {
-            Decision::Stands(counted) => return Ok(Told::Counted { counted, seq }),
-            Decision::NotNow => return Ok(Told::NotNow),
-            Decision::Count => {}
+        let dead = self.letters.of_sale(id.as_ref());
+        match decide(self.last.lock().get(&id), (&mark, &dead), now, depth) {
+            Decision::Stands(compared) => return Ok(Some(compared)),
+            Decision::NotNow => return Ok(None),
+            Decision::Compare => {}
         }
         let began = Instant::now();
-        let Some(counted) = self.count(sale, &dead, mark.as_ref())?.map(Arc::new) else {
-            return Ok(Told::NotNow);
+        let Some(compared) = self.compare(sale, &mark, &dead)?.map(Arc::new) else {
+            return Ok(None);
         };
         let rest = began.elapsed().saturating_mul(REST);
-        let count = Count {
+        let last = Last {
             mark,
             dead,
-            counted: Arc::clone(&counted),
+            compared: Arc::clone(&compared),
             rests_until: now.plus(rest),
         };
-        self.last.lock().insert(id, count);
-        Ok(Told::Counted { counted, seq })
+        self.last.lock().insert(id, last);
+        Ok(Some(compared))
     }
 
-    /// `None`: the store has moved on from `mark` meanwhile.
-    fn count(
+    fn compare(
         &self,
         sale: Option<&Sale>,
+        mark: &Mark,
         dead: &BTreeSet<RowId>,
-        mark: Option<&Mark>,
-    ) -> Result<Option<Counted>, BooksError> {
-        let units = match sale {
-            None => Vec::new(),
-            Some(sale) => {
-                let (units, at) = self.units(sale, dead)?;
-                if at.as_ref() != mark {
-                    return Ok(None);
-                }
-                units
-            }
+    ) -> Result<Option<Compared>, BooksError> {
+        let store = (&*self.store, self.node);
+        let cut = Cut::new(&self.ledger, store, sale, mark, dead).map_err(cut::Error::from)?;
+        let orders = match sale {
+            Some(sale) => cut.orders(sale)?,
+            None => Some(Orders::default()),
         };
-        let after = After {
-            ledger: &self.ledger,
-            store: &*self.store,
-            node: self.node,
-            dead,
-            sale: sale.map(|sale| &sale.id),
-            mark,
-        };
-        let (Some(payments), Some(entitlements)) = (after.payments()?, after.entitlements()?)
+        let (Some(orders), Some(payments), Some(entitlements)) =
+            (orders, cut.payments()?, cut.entitlements()?)
         else {
             return Ok(None);
         };
-        Ok(Some(Counted {
-            units,
+        Ok(Some(Compared {
+            orders,
             payments,
             entitlements,
+            tip: cut.tip(),
+            mark: mark.seq,
         }))
     }
-
-    fn units(
-        &self,
-        sale: &Sale,
-        dead: &BTreeSet<RowId>,
-    ) -> Result<(Vec<Units>, Option<Mark>), BooksError> {
-        let mut units = vec![Units::default(); sale.skus.len()];
-        let without: BTreeSet<OrderId> = dead.iter().filter_map(order_of).collect();
-        let (counts, mark) = self.store.stock_counts(self.node, &sale.id, &without)?;
-        for count in counts {
-            let sku = SkuId::parse(&count.sku).ok();
-            let Some((at, _)) = sku.and_then(|id| sale.sku(&id)) else {
-                continue;
-            };
-            units[at].held += count.held;
-            units[at].sold += count.sold;
-        }
-        // As the ledger has these orders now: what the store has of them, if
-        // anything, may be one version old or another.
-        for id in without {
-            let found = self.letters.current(Some(&sale.id), &RowId::Order(id))?;
-            let Some(Row::Order(row)) = found else {
-                continue;
-            };
-            for item in &row.order.items {
-                let Some((at, _)) = sale.sku(&item.sku) else {
-                    continue;
-                };
-                if row.order.state.is_held() {
-                    units[at].held += u64::from(item.quantity);
-                }
-                if row.order.state.is_sold() {
-                    units[at].sold += u64::from(item.quantity);
-                }
-            }
-        }
-        Ok((units, mark))
-    }
-}
-
-fn order_of(id: &RowId) -> Option<OrderId> {
-    match id {
-        RowId::Order(id) => Some(*id),
-        RowId::Payment(_) | RowId::Entitlement(_) => None,
-    }
-}
-
-/// A store without a mark has nothing.
-fn seq_of(mark: Option<&Mark>) -> Seq {
-    mark.map_or(Seq::ZERO, |m| m.seq)
 }
 
 #[cfg(test)]
@@ -282,6 +204,7 @@ mod tests {
     use floodgate_ledger::{ChainHash, LedgerId};
 
     use super::*;
+    use crate::domain::ids::OrderId;
 
     fn mark(seq: u64) -> Mark {
         Mark {
@@ -292,32 +215,35 @@ mod tests {
     }
 
     #[test]
-    fn a_count_stands_until_something_moves_and_is_not_made_too_often() {
-        let counted = Arc::new(Counted {
-            units: vec![Units { held: 1, sold: 0 }],
-            ..Counted::default()
+    fn a_cut_stands_until_something_moves_and_is_not_made_too_often() {
+        let compared = Arc::new(Compared {
+            orders: Orders::default(),
+            payments: Drift::default(),
+            entitlements: Drift::default(),
+            tip: Seq(7),
+            mark: Seq(5),
         });
         let none = BTreeSet::new();
-        let last = Count {
-            mark: Some(mark(5)),
+        let last = Last {
+            mark: mark(5),
             dead: none.clone(),
-            counted: Arc::clone(&counted),
+            compared: Arc::clone(&compared),
             rests_until: UnixMs(1_000),
         };
         let ask = |seq, dead: &BTreeSet<RowId>, now, depth| {
-            decide(Some(&last), (Some(&mark(seq)), dead), UnixMs(now), depth)
+            decide(Some(&last), (&mark(seq), dead), UnixMs(now), depth)
         };
         let routine = |seq, now| ask(seq, &none, now, Depth::Routine);
-        assert_eq!(routine(5, 999), Decision::Stands(counted));
+        assert_eq!(routine(5, 999), Decision::Stands(compared));
         assert_eq!(routine(6, 999), Decision::NotNow, "the store has moved");
-        assert_eq!(routine(6, 1_000), Decision::Count);
+        assert_eq!(routine(6, 1_000), Decision::Compare);
         // Rows change without a mark only by another's hand; that is found in time.
-        assert_eq!(routine(5, 1_000), Decision::Count);
+        assert_eq!(routine(5, 1_000), Decision::Compare);
         let one = OrderId::from_bytes(&[0x80; 16]).expect("an id");
         let one = BTreeSet::from([RowId::Order(one)]);
         assert_eq!(ask(5, &one, 999, Depth::Routine), Decision::NotNow);
-        assert_eq!(ask(5, &none, 999, Depth::Fresh), Decision::Count);
-        let first = decide(None, (None, &none), UnixMs(0), Depth::Routine);
-        assert_eq!(first, Decision::Count);
+        assert_eq!(ask(5, &none, 999, Depth::Fresh), Decision::Compare);
+        let first = decide(None, (&mark(0), &none), UnixMs(0), Depth::Routine);
+        assert_eq!(first, Decision::Compare);
     }
 }

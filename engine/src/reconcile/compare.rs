@@ -4,20 +4,19 @@
 use std::fmt::Write as _;
 
 use super::SkuReport;
-use super::books::Units;
 use crate::domain::sale::Sale;
 use crate::sale::{BucketAudit, Line};
 
 /// SKUs of a bucket that a message names; what comes after is counted.
 const SKUS_NAMED: usize = 5;
 
-/// What each bucket's audit says about each SKU, and the order store, if it was
-/// asked about the same orders. `opened` is by position of the SKU.
+/// What each bucket's audit says about each SKU, and what the order store was found to have
+/// otherwise, if it was compared. `opened` and `drift_store` are by position of the SKU.
 pub(super) fn skus(
     sale: &Sale,
     opened: &[u64],
     audits: &[BucketAudit],
-    store: Option<&[Units]>,
+    drift_store: Option<&[u64]>,
 ) -> Vec<SkuReport> {
     let mut sums = vec![(Line::default(), 0_u64); sale.skus.len()];
     for audit in audits {
@@ -49,9 +48,7 @@ pub(super) fn skus(
             transfer: opened.saturating_sub(allotted),
             oversold: (held + sold).saturating_sub(opened - withdrawn.min(*opened)),
             drift_host_ledger,
-            drift_ledger_store: store.map_or(0, |units| {
-                held.abs_diff(units[at].held) + sold.abs_diff(units[at].sold)
-            }),
+            drift_ledger_store: drift_store.map_or(0, |units| units[at]),
         }
     })
     .collect()
@@ -143,12 +140,8 @@ mod tests {
         let opened = vec![64 * 50; SKUS_MAX];
         let mut audits: Vec<_> = (0..64).map(|b| audit(b, &vec![LINE; SKUS_MAX])).collect();
         audits[9].host.skus[9_999].held += 4;
-        let units = Units {
-            held: 64 * 3,
-            sold: 64 * 2,
-        };
-        let mut store = vec![units; SKUS_MAX];
-        store[5_000].sold -= 1;
+        let mut store = vec![0; SKUS_MAX];
+        store[5_000] = 1;
         let reports = skus(&sale, &opened, &audits, Some(&store));
         assert_eq!(reports.len(), SKUS_MAX);
         assert_eq!(reports[9_999].drift_host_ledger, 4);

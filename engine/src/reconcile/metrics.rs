@@ -107,7 +107,7 @@ impl ReconcileMetrics {
         let sale = report.sale_id.as_str();
         let (shown, rest) = report.skus.split_at(report.skus.len().min(SKUS_SHOWN));
         for sku in shown {
-            self.show_sku(sale, sku);
+            self.show_sku(sale, sku, report.store_compared);
         }
         if !rest.is_empty() {
             let sum = |f: fn(&SkuReport) -> u64| rest.iter().map(f).sum();
@@ -125,11 +125,12 @@ impl ReconcileMetrics {
                     drift_host_ledger: sum(|s| s.drift_host_ledger),
                     drift_ledger_store: sum(|s| s.drift_ledger_store),
                 },
+                report.store_compared,
             );
         }
     }
 
-    fn show_sku(&self, sale: &str, sku: &SkuReport) {
+    fn show_sku(&self, sale: &str, sku: &SkuReport, store_compared: bool) {
         let id = sku.sku_id.as_str();
         let states = [
             ("opened", sku.opened),
@@ -144,13 +145,14 @@ impl ReconcileMetrics {
                 .with_label_values(&[sale, id, state])
                 .set(units.cast_signed());
         }
-        for (between, units) in [
-            ("host_ledger", sku.drift_host_ledger),
-            ("ledger_store", sku.drift_ledger_store),
-        ] {
-            self.drift
-                .with_label_values(&[sale, id, between])
-                .set(units.cast_signed());
+        let drift = |between: &str, units: u64| {
+            let of = self.drift.with_label_values(&[sale, id, between]);
+            of.set(units.cast_signed());
+        };
+        drift("host_ledger", sku.drift_host_ledger);
+        // Until the store is compared again it is as it was.
+        if store_compared {
+            drift("ledger_store", sku.drift_ledger_store);
         }
         self.oversold
             .with_label_values(&[sale, id])

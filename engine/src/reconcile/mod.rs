@@ -2,23 +2,23 @@
 //!
 //! It compares three tellings of the same sale: the stock host's counters and
 //! the ledger's facts, taken at one place in each bucket's call order, and the
-//! order store, read with its mark. Payments and entitlements are told twice only, by
-//! ledger and store. It repairs nothing; on oversell it stops the
+//! order store up to its mark, with the ledger. Payments and entitlements are told twice
+//! only, by ledger and store. It repairs nothing; on oversell it stops the
 //! sale at once, because that is the one thing no repair can take back.
 
-mod after;
 mod books;
 mod compare;
+mod cut;
 mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodgate_ledger::Seq;
 use serde::Serialize;
 
 pub use self::books::{Books, Depth};
-use self::books::{BooksError, Counted, Told};
+use self::books::{BooksError, Compared};
+use self::cut::Units;
 pub use self::metrics::ReconcileMetrics;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Selling};
@@ -33,11 +33,15 @@ const NO_SALE: &str = "*payments";
 pub struct SaleReport {
     pub sale_id: String,
     pub skus: Vec<SkuReport>,
-    /// Whether the store was at the ledger's tip, so that it could be compared.
+    /// Whether the order store was compared, now or a moment ago and nothing has moved.
     pub store_compared: bool,
+    /// Records that it had not heard of then: what they say is compared later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_lag_records: Option<u64>,
     /// What the store refuses; it is left out of the comparison with it.
     pub dead_letters: usize,
-    /// Those that ledger and store do not have in the same version.
+    /// Those that ledger and store do not have alike.
+    pub drift_orders: u64,
     pub drift_payments: u64,
     pub drift_entitlements: u64,
     pub differences: Vec<String>,
@@ -138,16 +142,30 @@ impl Reconciler {
             differences.push(said);
             self.count("host_ledger");
         }
-        let (compared, n_dead) = self
-            .ask_store(Some(live), tip_before, depth, &mut differences)
-            .await;
+        let (compared, n_dead) = self.ask_store(Some(live), depth, &mut differences).await;
+        let compared = compared.as_deref();
         let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
-        let skus = compare::skus(
-            sale,
-            &opened,
-            &audits,
-            compared.as_ref().map(|counted| &counted.units[..]),
-        );
+        let drift_store = compared.map(|c| &c.orders.drift_units[..]);
+        let mut skus = compare::skus(sale, &opened, &audits, drift_store);
+        // Nothing happened between the audits and the cut, so they are of one moment.
+        let tip_after = self.selling.ledger().tip().seq;
+        let stood_still = |c: &&Compared| tip_before == c.tip && tip_before == tip_after;
+        if let Some(compared) = compared.filter(stood_still)
+            && audits.len() == usize::from(sale.buckets)
+        {
+            for (sku, units) in skus.iter_mut().zip(&compared.orders.ledger) {
+                let (held, sold) = (sku.held, sku.sold);
+                let drift = units.abs_diff(Units { held, sold });
+                if drift > 0 {
+                    sku.drift_host_ledger += drift;
+                    differences.push(format!(
+                        "SKU {}: buckets and ledger differ by {drift} units",
+                        sku.sku_id
+                    ));
+                    self.count("host_ledger");
+                }
+            }
+        }
         // A sale that is whole again sells again; whether it is, only all buckets tell.
         let oversold = skus.iter().any(|s| s.oversold > 0);
         if oversold || audits.len() == usize::from(sale.buckets) {
@@ -161,92 +179,60 @@ impl Reconciler {
                 ));
                 self.count("oversold");
             }
-            if sku.drift_ledger_store > 0 {
-                differences.push(format!(
-                    "SKU {}: ledger and order store differ by {} units",
-                    sku.sku_id, sku.drift_ledger_store
-                ));
-                self.count("ledger_store");
-            }
         }
-        let counted = compared.as_deref();
-        SaleReport {
-            sale_id: sale.id.to_string(),
-            skus,
-            store_compared: counted.is_some(),
-            dead_letters: n_dead,
-            drift_payments: counted.map_or(0, |c| c.payments.n),
-            drift_entitlements: counted.map_or(0, |c| c.entitlements.n),
-            differences,
-        }
+        report(&sale.id.to_string(), skus, (compared, n_dead), differences)
     }
 
     /// Payments for which no order of ours was named.
     async fn look_at_loose(&self, depth: Depth) -> SaleReport {
-        let tip = self.selling.ledger().tip().seq;
         let mut differences = Vec::new();
-        let (compared, dead_letters) = self.ask_store(None, tip, depth, &mut differences).await;
-        SaleReport {
-            sale_id: NO_SALE.to_owned(),
-            skus: Vec::new(),
-            store_compared: compared.is_some(),
-            dead_letters,
-            drift_payments: compared.map_or(0, |counted| counted.payments.n),
-            drift_entitlements: 0,
+        let (compared, n_dead) = self.ask_store(None, depth, &mut differences).await;
+        report(
+            NO_SALE,
+            Vec::new(),
+            (compared.as_deref(), n_dead),
             differences,
-        }
+        )
     }
 
-    /// What the store has, if it can be compared with what was told since `tip_before`,
-    /// and how much of it is dead letters.
+    /// What a cut found, if the store can be compared now, and how much of the sale is dead
+    /// letters.
     async fn ask_store(
         &self,
         live: Option<&Arc<LiveSale>>,
-        tip_before: Seq,
         depth: Depth,
         differences: &mut Vec<String>,
-    ) -> (Option<Arc<Counted>>, usize) {
-        let sale = live.map(|live| live.sale().id.clone());
-        let dead = self.books.dead(sale.as_ref());
-        let n_dead = dead.len();
+    ) -> (Option<Arc<Compared>>, usize) {
+        let n_dead = self.books.n_dead(live.map(|live| &live.sale().id));
         let (books, live) = (Arc::clone(&self.books), live.map(Arc::clone));
-        let (asked, now) = (dead.clone(), self.selling.clock().now());
-        let store = tokio::task::spawn_blocking(move || {
-            let sale = live.as_ref().map(|live| live.sale());
-            books.look(sale, asked, tip_before, now, depth)
+        let (is_loose, now) = (live.is_none(), self.selling.clock().now());
+        let looked = tokio::task::spawn_blocking(move || {
+            books.look(live.as_ref().map(|live| live.sale()), now, depth)
         })
         .await;
-        // Only a store that stood at the ledger's tip before and after the audit was
-        // asked about the same orders. A letter is buried before the mark passes it,
-        // so one that is not among `dead` is among the orders that were counted,
-        // unless the list has changed.
-        let tip_after = self.selling.ledger().tip().seq;
-        let settled = tip_before == tip_after && dead == self.books.dead(sale.as_ref());
-        let compared = match store {
-            Ok(Ok(Told::Counted { counted, seq })) => {
-                (settled && seq == tip_before).then_some(counted)
-            }
-            Ok(Ok(Told::NotNow)) => None,
+        let compared = match looked {
+            Ok(Ok(compared)) => compared,
             // A stranger's store is one difference a sale, and none beside.
-            Ok(Err(BooksError::Foreign(_))) if sale.is_none() => None,
+            Ok(Err(BooksError::Foreign(_))) if is_loose => None,
             Ok(Err(why @ (BooksError::Foreign(_) | BooksError::Damaged(_)))) => {
                 differences.push(why.to_string());
                 self.count("ledger_store");
                 None
             }
             Ok(Err(BooksError::Letter(error))) => {
-                tracing::warn!(%error, "read the order store's counts");
+                tracing::warn!(%error, "read the order store");
                 None
             }
             Err(error) => {
-                tracing::error!(%error, "read the order store's counts");
+                tracing::error!(%error, "read the order store");
                 None
             }
         };
-        for (kind, drift) in compared.iter().flat_map(|counted| {
+        for (kind, drift) in compared.iter().flat_map(|compared| {
             [
-                (RowKind::Payment, &counted.payments),
-                (RowKind::Entitlement, &counted.entitlements),
+                (RowKind::Order, &compared.orders.drift),
+                (RowKind::Payment, &compared.payments),
+                (RowKind::Entitlement, &compared.entitlements),
             ]
         }) {
             if let Some(said) = drift.said(kind) {
@@ -255,6 +241,25 @@ impl Reconciler {
             }
         }
         (compared, n_dead)
+    }
+}
+
+fn report(
+    sale_id: &str,
+    skus: Vec<SkuReport>,
+    (compared, dead_letters): (Option<&Compared>, usize),
+    differences: Vec<String>,
+) -> SaleReport {
+    SaleReport {
+        sale_id: sale_id.to_owned(),
+        skus,
+        store_compared: compared.is_some(),
+        store_lag_records: compared.map(|c| c.tip.0.saturating_sub(c.mark.0)),
+        dead_letters,
+        drift_orders: compared.map_or(0, |c| c.orders.drift.n),
+        drift_payments: compared.map_or(0, |c| c.payments.n),
+        drift_entitlements: compared.map_or(0, |c| c.entitlements.n),
+        differences,
     }
 }
 

@@ -40,12 +40,17 @@ struct Message<'a, T> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ToldOrder<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_reason: Option<&'static str>,
     created_at: String,
     currency: &'a str,
     items: Vec<ToldItem<'a>>,
     order_id: &'a str,
     pay_amount_cent: u64,
     pay_deadline_at: String,
+    /// Of a refund: whether its units are on sale again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restocked: Option<bool>,
     sale_id: &'a str,
     status: &'static str,
     user_id: &'a str,
@@ -114,7 +119,9 @@ pub(super) fn of_order(order: &Order) -> OutboxRow {
     let event = Event {
         id: event_id(hash),
         name: match order.state {
-            OrderState::PendingPayment { .. } => "order.created",
+            OrderState::PendingPayment { .. } if order.version.is_first() => "order.created",
+            // A payment began, or came late and found fresh units.
+            OrderState::PendingPayment { .. } => "order.extended",
             OrderState::Paid => "order.paid",
             OrderState::Delivered => "order.delivered",
             OrderState::Closed { .. } => "order.closed",
@@ -124,12 +131,14 @@ pub(super) fn of_order(order: &Order) -> OutboxRow {
         at: order.updated_at,
     };
     let told = ToldOrder {
+        closed_reason: order.state.closed_reason(),
         created_at: order.created_at.rfc3339(),
         currency: order.currency.as_str(),
         items: order.items.iter().map(ToldItem::of).collect(),
         order_id: &id,
         pay_amount_cent: order.pay_amount().0,
         pay_deadline_at: order.pay_deadline.rfc3339(),
+        restocked: order.state.restocked(),
         sale_id: order.sale.as_str(),
         status: order.state.name(),
         user_id: order.user.as_str(),

@@ -35,6 +35,6 @@ pub use row::{EntitlementRow, OrderRow, PaymentRow, Row, RowId, RowKind, rows_of
 pub use signs::Busy;
 pub use sqlite::SqliteStore;
 pub use store::{
-    Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
+    Batch, FactPage, Mark, OrderFact, OrderStore, Put, StoreError, StoredOrder, StoredPage,
 };
 pub use worker::{StreamState, StreamWorker, WorkerConfig};

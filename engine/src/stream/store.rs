@@ -4,15 +4,13 @@
 //! API call them from threads that may; an async task may not. One transaction
 //! carries rows and mark, so the mark never says more than the rows hold.
 
-use std::collections::BTreeSet;
-
 use floodgate_ledger::{ChainHash, Ledger, LedgerId, Seq};
 
 use super::fact::{EntitlementFact, PaymentFact};
 use super::row::{Row, RowId};
 use crate::domain::codec::decode_order;
-use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
-use crate::domain::order::Order;
+use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId, SkuId};
+use crate::domain::order::{Order, Status, Version};
 
 /// How far the store has durably come, and in which ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,12 +135,59 @@ pub struct FactPage<T> {
     pub mark: Option<Mark>,
 }
 
-/// Units of one SKU in live orders.
+/// An order as its columns tell it, which is what others read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StockCount {
-    pub sku: String,
-    pub held: u64,
-    pub sold: u64,
+pub struct OrderFact {
+    pub id: OrderId,
+    pub version: Version,
+    pub status: Status,
+    /// Units by SKU, sorted.
+    pub items: Vec<(SkuId, u64)>,
+}
+
+impl OrderFact {
+    pub fn of(order: &Order) -> Self {
+        let items = order.items.iter();
+        Self {
+            id: order.id,
+            version: order.version,
+            status: order.state.status(),
+            items: items
+                .map(|item| (item.sku.clone(), u64::from(item.quantity)))
+                .collect(),
+        }
+    }
+
+    pub(super) fn no_id(id: impl std::fmt::Display) -> StoreError {
+        StoreError::Damaged(format!("{id} is no id of an order of ours"))
+    }
+
+    /// From one row for each item, and one without for an order that has none. Rows of an
+    /// order stand together, sorted by SKU.
+    pub(super) fn add(
+        facts: &mut Vec<Self>,
+        (id, version, status): (OrderId, i64, &str),
+        item: Option<(&str, i64)>,
+    ) -> Result<(), StoreError> {
+        let damaged = |why: &dyn std::fmt::Display| {
+            StoreError::Damaged(format!("the columns of order {id}: {why}"))
+        };
+        if facts.last().is_none_or(|fact| fact.id != id) {
+            facts.push(Self {
+                id,
+                version: Version(version.cast_unsigned()),
+                status: Status::named(status)
+                    .ok_or_else(|| damaged(&format_args!("no state is called {status:?}")))?,
+                items: Vec::with_capacity(1),
+            });
+        }
+        if let (Some(fact), Some((sku, quantity))) = (facts.last_mut(), item) {
+            let sku = SkuId::parse(sku).map_err(|e| damaged(&e))?;
+            let units = u64::try_from(quantity).map_err(|e| damaged(&e))?;
+            fact.items.push((sku, units));
+        }
+        Ok(())
+    }
 }
 
 pub trait OrderStore: Send + Sync {
@@ -202,11 +247,12 @@ pub trait OrderStore: Send + Sync {
         limit: usize,
     ) -> Result<FactPage<EntitlementFact>, StoreError>;
 
-    /// Leaves out the orders `without`, whatever it has of them.
-    fn stock_counts(
+    /// The columns of `limit` orders.
+    fn order_facts_page(
         &self,
         node: u16,
         sale: &SaleId,
-        without: &BTreeSet<OrderId>,
-    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError>;
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<FactPage<OrderFact>, StoreError>;
 }

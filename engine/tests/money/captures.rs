@@ -1,5 +1,8 @@
 //! Captures: in time, late, again, for somebody else's order, of another amount.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use floodgate_engine::domain::ids::OrderId;
 use floodgate_engine::domain::money::{Cents, Currency};
 use floodgate_engine::domain::order::{Order, OrderEvent};
@@ -8,6 +11,7 @@ use floodgate_engine::domain::sale::Switches;
 use floodgate_engine::sale::{Captured, Due};
 
 use super::shop::*;
+use crate::common;
 
 #[tokio::test]
 async fn said_five_times_a_capture_changes_one_order_once() {
@@ -83,6 +87,43 @@ async fn late_money_fetches_units_from_other_buckets() {
         assert_eq!(shop.counts(), [3, 3, 4, 0]);
     })
     .await;
+}
+
+/// The order is closed, and its unit has not come back yet.
+#[tokio::test]
+async fn late_money_waits_for_what_its_own_order_gives_back() {
+    let Some(redis) = common::redis::start() else {
+        return;
+    };
+    let mut shop = Shop::new(sale(1, 1, 1), Some(redis));
+    shop.start().await;
+    let order = shop.buy("ana", 1).await;
+    let redis = shop.redis.as_ref().expect("it is there");
+    let live = &shop.open.as_ref().expect("it is open").live;
+    redis.freeze();
+    shop.later(WINDOW);
+    // Somebody knocks, so that the desk looks at its clock.
+    let mut audit = pin!(shop.selling().audit(live));
+    while shop.state(&order) != "CLOSED" {
+        let soon = tokio::time::sleep(Duration::from_millis(1));
+        tokio::select! {
+            _ = &mut audit => panic!("the host is frozen"),
+            () = soon => {}
+        }
+    }
+    let late = bill(&order, "t");
+    let mut captured = pin!(shop.captured(&late));
+    tokio::select! {
+        biased;
+        state = &mut captured => panic!("{state:?} while the host is frozen"),
+        () = std::future::ready(()) => {}
+    }
+    redis.thaw();
+    assert_eq!(captured.await, PaymentState::Applied);
+    audit.await;
+    assert_eq!(shop.state(&order), "PAID");
+    shop.adds_up().await;
+    assert_eq!(shop.counts(), [0, 0, 1, 0]);
 }
 
 #[tokio::test]

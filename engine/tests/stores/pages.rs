@@ -1,17 +1,11 @@
-//! What is read from a store: pages of a sale and counts of its stock, each with the mark
-//! of the same moment.
+//! What is read from a store: pages of a sale, whole or what the columns say, each with the
+//! mark of the same moment.
 
-use std::collections::BTreeSet;
+use floodgate_engine::domain::order::Order;
+use floodgate_engine::stream::{OrderFact, OrderStore, Put, StoreError};
 
-use floodgate_engine::domain::order::{Order, OrderEvent};
-use floodgate_engine::domain::time::UnixMs;
-use floodgate_engine::stream::{Put, StockCount, StoreError};
-
-use crate::orders::{
-    all_of, batch, life, mark, newest, order_id, ordered, sale, shuffle, some_life,
-};
+use crate::orders::{all_of, batch, mark, newest, order_id, ordered, sale, shuffle, some_life};
 use crate::places::Fresh;
-use crate::till::T0;
 
 fn pages_are_complete_and_repeat_nothing(fresh: Fresh) {
     let place = fresh();
@@ -64,11 +58,6 @@ fn rows_and_mark_are_read_at_one_moment(fresh: Fresh) {
     let place = fresh();
     let store = place.open().unwrap();
     let orders: Vec<Order> = (1..=N).map(|n| ordered("tea", n)).collect();
-    let tea_until = |seq: u64| -> u64 {
-        let counted = orders.iter().take(seq as usize);
-        let tea = counted.map(|o| o.items.iter().find(|i| i.sku.as_str() == "tea").unwrap());
-        tea.map(|item| u64::from(item.quantity)).sum()
-    };
     std::thread::scope(|scope| {
         let putting = scope.spawn(|| {
             for (seq, order) in (1_u64..).zip(&orders) {
@@ -77,81 +66,91 @@ fn rows_and_mark_are_read_at_one_moment(fresh: Fresh) {
                 assert_eq!(put.unwrap(), Put::Advanced);
             }
         });
-        let none = BTreeSet::new();
         while !putting.is_finished() {
             let page = store.orders_page(0, &sale("tea"), None, 1_000).unwrap();
             let seq = page.mark.map_or(0, |m| m.seq.0);
             assert_eq!(page.orders.len() as u64, seq);
-            let (counts, at) = store.stock_counts(0, &sale("tea"), &none).unwrap();
-            let tea = counts.iter().find(|c| c.sku == "tea").map_or(0, |c| c.held);
-            assert_eq!(tea, tea_until(at.map_or(0, |m| m.seq.0)));
+            let page = store.order_facts_page(0, &sale("tea"), None, 1_000);
+            let page = page.unwrap();
+            let seq = page.mark.map_or(0, |m| m.seq.0);
+            let told: Vec<_> = orders[..seq as usize].iter().map(OrderFact::of).collect();
+            assert_eq!(page.facts, told);
         }
     });
 }
 
-fn stock_is_counted_by_state(fresh: Fresh) {
-    use OrderEvent::{
-        Cancel, Granted, HeldAgain, PaymentApplied, RefundAsked, RefundDone, WindowEnded,
-    };
+/// What the columns say of all orders of a sale, read in pages of `limit`.
+fn facts_of(store: &dyn OrderStore, name: &str, limit: usize) -> Vec<OrderFact> {
+    let (mut facts, mut last) = (Vec::new(), None);
+    loop {
+        let page = store.order_facts_page(0, &sale(name), last, limit).unwrap();
+        assert!(page.facts.len() <= limit);
+        let Some(end) = page.facts.last() else { break };
+        last = Some(end.id);
+        facts.extend(page.facts);
+    }
+    facts
+}
+
+fn the_columns_say_what_the_orders_say(fresh: Fresh) {
     let place = fresh();
     let store = place.open().unwrap();
-    let now = UnixMs(T0 + 5_000_000);
-    let refund = RefundAsked { restock: true };
-    let lives: [&[OrderEvent]; 8] = [
-        &[],
-        &[PaymentApplied],
-        &[PaymentApplied, Granted],
-        &[WindowEnded { now }],
-        &[Cancel],
-        &[PaymentApplied, refund],
-        &[PaymentApplied, refund, RefundDone],
-        &[
-            WindowEnded { now },
-            HeldAgain { until: now },
-            PaymentApplied,
-        ],
-    ];
-    // Each order has its own power of two, so that the sums tell who is in them.
-    let sold_by = |name: &str, base: u16| -> Vec<Order> {
-        (0_u16..)
-            .zip(lives)
-            .flat_map(|(i, events)| {
-                let mut order = ordered(name, base + i);
-                order.items.retain(|item| item.sku.as_str() == "tea");
-                order.items[0].quantity = 1 << i;
-                // One of them takes a cup as well.
-                if i == 2 {
-                    order.items.insert(0, ordered(name, 0).items[0].clone());
-                }
-                life(order, events)
-            })
-            .collect()
-    };
-    let orders = sold_by("tea", 0);
-    let elsewhere = sold_by("coffee", 100);
+    // Some with one SKU and some with two.
+    let tea: Vec<Order> = (0..23)
+        .flat_map(|n| {
+            let mut life = some_life("tea", n);
+            for order in &mut life {
+                order.items.truncate(1 + usize::from(n % 2));
+            }
+            life
+        })
+        .collect();
+    let coffee = some_life("coffee", 100);
     store
-        .put(0, &batch(orders.iter().chain(&elsewhere)), None, &mark(40))
+        .put(0, &batch(tea.iter().chain(&coffee)), None, &mark(40))
         .unwrap();
 
-    let expected = [("cup", 0, 1), ("tea", 1, 2 + 4 + 128)].map(|(sku, held, sold)| StockCount {
-        sku: sku.into(),
-        held,
-        sold,
-    });
-    let none = BTreeSet::new();
-    let (counts, at) = store.stock_counts(0, &sale("tea"), &none).unwrap();
-    assert_eq!(counts, expected);
-    assert_eq!(at, Some(mark(40)));
-    let (nothing, _) = store
-        .stock_counts(0, &sale("nobody-sells-this"), &none)
-        .unwrap();
-    assert_eq!(nothing, []);
+    let expected: Vec<OrderFact> = newest(&tea)
+        .iter()
+        .map(|stored| OrderFact::of(&stored.order))
+        .collect();
+    for limit in [1, 2, 22, 23, 24, 1_000] {
+        assert_eq!(facts_of(&*store, "tea", limit), expected, "{limit}");
+    }
+    assert_eq!(facts_of(&*store, "coffee", 9).len(), 1);
+    assert_eq!(facts_of(&*store, "nobody-sells-this", 9), []);
 
-    // Some are left out, whoever they are and wherever they stand.
-    let without = [orders[0].id, order_id(1), order_id(999)].into();
-    let (counts, _) = store.stock_counts(0, &sale("tea"), &without).unwrap();
-    let tea = counts.iter().find(|c| c.sku == "tea").unwrap();
-    assert_eq!((tea.held, tea.sold), (0, 4 + 128));
+    // Only the columns are looked at, and all of them.
+    let held = expected.iter().find(|fact| fact.status.is_held()).unwrap();
+    let found = || {
+        let mut facts = facts_of(&*store, "tea", 9).into_iter();
+        facts.find(|fact| fact.id == held.id).unwrap()
+    };
+    let id = held.id;
+    place.meddle(&format!(
+        "UPDATE orders SET status = 'PAID', version = version + 1 WHERE order_id = '{id}'"
+    ));
+    let meddled = found();
+    assert!(meddled.status.is_sold() && meddled.version.0 == held.version.0 + 1);
+    place.meddle(&format!(
+        "UPDATE order_items SET quantity = quantity + 5 WHERE order_id = '{id}'"
+    ));
+    assert_eq!(found().items[0].1, held.items[0].1 + 5);
+    place.meddle(&format!("DELETE FROM order_items WHERE order_id = '{id}'"));
+    assert_eq!(found().items, []);
+
+    for nonsense in [
+        "UPDATE orders SET status = 'SOLD'",
+        "UPDATE order_items SET quantity = -1",
+    ] {
+        place.meddle(nonsense);
+        let page = store.order_facts_page(0, &sale("coffee"), None, 9);
+        assert!(
+            matches!(page, Err(StoreError::Damaged(_))),
+            "{nonsense}: {page:?}"
+        );
+        place.meddle("UPDATE orders SET status = 'PAID'");
+    }
 }
 
 fn columns_that_contradict_the_order_are_reported(fresh: Fresh) {
@@ -172,6 +171,6 @@ every_case!(
     pages_are_complete_and_repeat_nothing,
     a_page_says_at_which_mark_it_was_read,
     rows_and_mark_are_read_at_one_moment,
-    stock_is_counted_by_state,
+    the_columns_say_what_the_orders_say,
     columns_that_contradict_the_order_are_reported,
 );

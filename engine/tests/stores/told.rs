@@ -1,6 +1,7 @@
 //! What others are told of an order, a payment and an entitlement: one event a version,
 //! with the same id and in the same words from every engine. No store is asked.
 
+use floodgate_engine::domain::order::OrderEvent;
 use floodgate_engine::domain::payment::PaymentState;
 use floodgate_engine::stream::{OrderRow, Row};
 
@@ -22,7 +23,7 @@ fn a_version_is_one_event_however_often_it_is_told() {
         events,
         [
             "order.created",
-            "order.created", // A longer window is the same state, in a new version.
+            "order.extended", // A longer window is the same state, in a new version.
             "order.paid",
             "order.delivered",
             "order.refund_due",
@@ -40,7 +41,13 @@ fn a_version_is_one_event_however_often_it_is_told() {
         assert_eq!(told["payload"]["version"], order.version.0.to_string());
         assert_eq!(told["payload"]["payAmountCent"], order.pay_amount().0);
         assert_eq!(told["payload"]["items"][0]["skuId"], "cup");
+        let restocked = told["payload"].get("restocked").and_then(|v| v.as_bool());
+        assert_eq!(restocked, order.state.restocked());
     }
+    let canceled = orders::life(ordered("tea", 4), &[OrderEvent::Cancel]);
+    let told = orders::row(&canceled[1]).outbox.payload;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["payload"]["closedReason"], "canceled");
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Stands between the stream and the store, and makes trouble.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use floodgate_engine::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 use floodgate_engine::stream::{
-    Batch, EntitlementFact, FactPage, Mark, OrderStore, PaymentFact, Put, Row, StockCount,
+    Batch, EntitlementFact, FactPage, Mark, OrderFact, OrderStore, PaymentFact, Put, Row,
     StoreError, StoredPage,
 };
 use parking_lot::Mutex;
@@ -159,12 +158,13 @@ impl OrderStore for Between {
         self.store.entitlements_page(node, sale, after, limit)
     }
 
-    fn stock_counts(
+    fn order_facts_page(
         &self,
         node: u16,
         sale: &SaleId,
-        without: &BTreeSet<OrderId>,
-    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
-        self.store.stock_counts(node, sale, without)
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<FactPage<OrderFact>, StoreError> {
+        self.store.order_facts_page(node, sale, after, limit)
     }
 }

@@ -33,12 +33,18 @@ impl Selling {
         };
         let payment = Arc::new(payment);
         let now = self.tools.clock.now();
-        let open = self
+        // Sold out is for the desk to say: the unit that this order gave back may not have
+        // been counted yet.
+        let is_on = |phase| match phase {
+            Phase::Open | Phase::SoldOut => true,
+            Phase::Scheduled | Phase::Paused | Phase::Ended => false,
+        };
+        let may_rehold = self
             .sale_of(order)
-            .is_some_and(|live| live.phase(now) == Phase::Open);
+            .is_some_and(|live| is_on(live.phase(now)));
         let act = |reply| Act::Capture {
             payment: Arc::clone(&payment),
-            may_rehold: open,
+            may_rehold,
             reply,
         };
         match self.wish(order, act).await {

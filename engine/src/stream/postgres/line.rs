@@ -74,20 +74,18 @@ struct Target {
     config: tokio_postgres::Config,
     tls: Option<MakeRustlsConnect>,
     connect_max: Duration,
-    /// For a new line to be made ready.
-    prepare_max: Duration,
-    /// What the server is told: no question on this line takes longer.
+    /// What the server is told, too: no question on this line takes longer.
     statement_max: Duration,
 }
 
 impl Line {
-    pub fn new(config: &PostgresConfig, statement_max: Duration) -> Result<Self, String> {
+    pub fn new(config: &PostgresConfig) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| format!("start a runtime: {e}"))?;
         Ok(Self {
-            target: Target::new(config, statement_max)?,
+            target: Target::new(config)?,
             runtime: Some(runtime),
             link: None,
         })
@@ -96,10 +94,9 @@ impl Line {
     /// Asks one question, which may be asked twice without harm.
     pub fn ask<T>(
         &mut self,
-        limit: Duration,
         question: impl AsyncFn(&Link) -> Result<T, Trouble>,
     ) -> Result<T, StoreError> {
-        let said = self.ask_until_said(limit, question);
+        let said = self.ask_until_said(question);
         if self.link.is_none()
             && let Some(runtime) = &self.runtime
         {
@@ -111,9 +108,9 @@ impl Line {
 
     fn ask_until_said<T>(
         &mut self,
-        limit: Duration,
         question: impl AsyncFn(&Link) -> Result<T, Trouble>,
     ) -> Result<T, StoreError> {
+        let limit = self.target.statement_max;
         let runtime = self.runtime.as_ref().expect("it is there until the drop");
         let mut n_conflicts = 0;
         loop {
@@ -161,7 +158,7 @@ async fn tidied(link: Link, limit: Duration) -> Option<Link> {
 }
 
 impl Target {
-    fn new(config: &PostgresConfig, statement_max: Duration) -> Result<Self, String> {
+    fn new(config: &PostgresConfig) -> Result<Self, String> {
         let mut target = tokio_postgres::Config::new();
         target
             .host(&config.host)
@@ -185,8 +182,7 @@ impl Target {
             config: target,
             tls: tls::connector(&config.tls)?,
             connect_max: config.connect_max,
-            prepare_max: config.statement_max,
-            statement_max,
+            statement_max: config.statement_max,
         })
     }
 
@@ -195,7 +191,7 @@ impl Target {
             .await
             .map_err(|_| silent(self.connect_max))?
             .map_err(|e| StoreError::Away(say(&e)))?;
-        match timeout(self.prepare_max, self.prepare(&client)).await {
+        match timeout(self.statement_max, self.prepare(&client)).await {
             Ok(Ok(sql)) => Ok(Link {
                 client,
                 sql,
@@ -203,7 +199,7 @@ impl Target {
             }),
             Ok(Err(Trouble::Store(error))) => Err(error),
             Ok(Err(Trouble::Db(error))) => Err(StoreError::Away(say(&error))),
-            Err(_) => Err(silent(self.prepare_max)),
+            Err(_) => Err(silent(self.statement_max)),
         }
     }
 

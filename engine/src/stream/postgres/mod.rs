@@ -21,7 +21,6 @@ mod tls;
 mod verdict;
 mod write;
 
-use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,17 +31,15 @@ use uuid::Uuid;
 use self::apart::are_apart;
 use self::columns::{Columns, Params};
 use self::line::{Line, Link, Trouble};
-use self::read::{facts, look, read_mark};
+use self::read::{facts, look, order_facts, read_mark};
 use self::write::{Sent, Time, put, put_behind};
 use super::fact::{EntitlementFact, PaymentFact};
 use super::store::{
-    Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
+    Batch, FactPage, Mark, OrderFact, OrderStore, Put, StoreError, StoredOrder, StoredPage,
 };
 use crate::config::PostgresConfig;
 use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 
-/// A count reads every order of a sale; so long may it take.
-const COUNT_MAX: Duration = Duration::from_secs(600);
 /// Of the second line after a fault: a server that has no place for it, or no strength
 /// for two, would hold up the first batch with every try.
 const SECOND_RESTS: Duration = Duration::from_secs(60);
@@ -53,25 +50,24 @@ pub struct PostgresStore {
     second: Mutex<Line>,
     second_rests_until: Mutex<Option<Instant>>,
     reader: Mutex<Line>,
-    /// For any question but a count.
     answer_max: Duration,
 }
 
 impl PostgresStore {
     /// Reaches the database and brings its schema up to date.
     pub fn open(config: &PostgresConfig) -> Result<Self, StoreError> {
-        let line = |limit| {
-            let line = Line::new(config, limit).map_err(StoreError::Away)?;
+        let line = || {
+            let line = Line::new(config).map_err(StoreError::Away)?;
             Ok::<_, StoreError>(Mutex::new(line))
         };
         let store = Self {
-            writer: line(config.statement_max)?,
-            second: line(config.statement_max)?,
+            writer: line()?,
+            second: line()?,
             second_rests_until: Mutex::new(None),
-            reader: line(COUNT_MAX)?,
+            reader: line()?,
             answer_max: config.statement_max,
         };
-        store.ask(&store.writer, store.answer_max, async |_| Ok(()))?;
+        store.ask(&store.writer, async |_| Ok(()))?;
         Ok(store)
     }
 
@@ -79,11 +75,10 @@ impl PostgresStore {
     fn ask<T>(
         &self,
         line: &Mutex<Line>,
-        answer_max: Duration,
         question: impl AsyncFn(&Link) -> Result<T, Trouble>,
     ) -> Result<T, StoreError> {
-        match line.try_lock_for(answer_max) {
-            Some(mut line) => line.ask(answer_max, question),
+        match line.try_lock_for(self.answer_max) {
+            Some(mut line) => line.ask(question),
             None => Err(StoreError::Away("others ask it all the time".to_owned())),
         }
     }
@@ -91,7 +86,7 @@ impl PostgresStore {
     /// Puts a batch on the writer's line. It says whenever it holds the mark's row.
     fn put_first(&self, batch: &Sent<'_>, mark_is_held: impl Fn()) -> Result<Put, StoreError> {
         let put = |time| {
-            self.ask(&self.writer, self.answer_max, async |link| {
+            self.ask(&self.writer, async |link| {
                 put(link, batch, time, &mark_is_held).await
             })
         };
@@ -123,9 +118,7 @@ impl PostgresStore {
         if mark_held.recv().is_err() {
             return false;
         }
-        let put = self.ask(&self.second, self.answer_max, async |link| {
-            put_behind(link, &batch).await
-        });
+        let put = self.ask(&self.second, async |link| put_behind(link, &batch).await);
         put.unwrap_or_else(|error| {
             // The stream puts it again, and then the error is everybody's.
             tracing::warn!(%error, "the second line into the order store rests for a minute");
@@ -143,9 +136,7 @@ impl PostgresStore {
 impl OrderStore for PostgresStore {
     /// On the writer: it is never asked for long.
     fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
-        self.ask(&self.writer, self.answer_max, async |link| {
-            read_mark(link, node).await
-        })
+        self.ask(&self.writer, async |link| read_mark(link, node).await)
     }
 
     fn put(
@@ -200,7 +191,7 @@ impl OrderStore for PostgresStore {
     }
 
     fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
-        self.ask(&self.reader, self.answer_max, async |link| {
+        self.ask(&self.reader, async |link| {
             let rows = link
                 .client
                 .query(
@@ -227,7 +218,7 @@ impl OrderStore for PostgresStore {
     ) -> Result<StoredPage, StoreError> {
         let after = after.map_or(Uuid::nil(), |id| Uuid::from_bytes(*id.as_bytes()));
         let n = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.ask(&self.reader, self.answer_max, async |link| {
+        self.ask(&self.reader, async |link| {
             let sale = sale.as_str();
             let params: Params<'_, 3> = [&sale, &after, &n];
             let rows = link.client.query(&link.sql.page, &params);
@@ -254,7 +245,7 @@ impl OrderStore for PostgresStore {
     ) -> Result<FactPage<PaymentFact>, StoreError> {
         let after = after.map_or("", PaymentId::as_str);
         let n = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.ask(&self.reader, self.answer_max, async |link| {
+        self.ask(&self.reader, async |link| {
             let (client, sql) = (&link.client, &link.sql);
             let (rows, mark) = match sale {
                 Some(sale) => {
@@ -280,7 +271,7 @@ impl OrderStore for PostgresStore {
     ) -> Result<FactPage<EntitlementFact>, StoreError> {
         let after = after.map_or("", EntitlementId::as_str);
         let n = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.ask(&self.reader, self.answer_max, async |link| {
+        self.ask(&self.reader, async |link| {
             let sale = sale.as_str();
             let params: Params<'_, 3> = [&sale, &after, &n];
             let rows = link.client.query(&link.sql.entitlements_page, &params);
@@ -289,30 +280,22 @@ impl OrderStore for PostgresStore {
         })
     }
 
-    fn stock_counts(
+    fn order_facts_page(
         &self,
         node: u16,
         sale: &SaleId,
-        without: &BTreeSet<OrderId>,
-    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
-        let without: Vec<Uuid> = without
-            .iter()
-            .map(|id| Uuid::from_bytes(*id.as_bytes()))
-            .collect();
-        self.ask(&self.reader, COUNT_MAX, async |link| {
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<FactPage<OrderFact>, StoreError> {
+        let after = after.map_or(Uuid::nil(), |id| Uuid::from_bytes(*id.as_bytes()));
+        let n = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(&self.reader, async |link| {
             let sale = sale.as_str();
-            let params: Params<'_, 2> = [&sale, &without];
-            let rows = link.client.query(&link.sql.counts, &params);
+            let params: Params<'_, 3> = [&sale, &after, &n];
+            let rows = link.client.query(&link.sql.order_facts_page, &params);
             let (rows, mark) = look(link, node, rows).await?;
-            let mut counts = Vec::with_capacity(rows.len());
-            for row in &rows {
-                counts.push(StockCount {
-                    sku: row.try_get(0)?,
-                    held: row.try_get::<_, i64>(1)?.cast_unsigned(),
-                    sold: row.try_get::<_, i64>(2)?.cast_unsigned(),
-                });
-            }
-            Ok((counts, mark))
+            let facts = order_facts(&rows)?;
+            Ok(FactPage { facts, mark })
         })
     }
 }

@@ -2,11 +2,13 @@
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::line::{Link, Trouble};
 use super::sql::{BEGIN_LOOK, COMMIT};
+use crate::domain::ids::OrderId;
 use crate::stream::fact::Stored;
-use crate::stream::store::{FactPage, Mark, StoreError};
+use crate::stream::store::{FactPage, Mark, OrderFact, StoreError};
 
 pub async fn read_mark(link: &Link, node: u16) -> Result<Option<Mark>, Trouble> {
     let node = i64::from(node);
@@ -61,4 +63,19 @@ pub fn facts<T>(
         })?);
     }
     Ok(FactPage { facts, mark })
+}
+
+pub fn order_facts(rows: &[Row]) -> Result<Vec<OrderFact>, Trouble> {
+    let mut facts = Vec::new();
+    for row in rows {
+        let id: Uuid = row.try_get(0)?;
+        let id = OrderId::from_bytes(id.as_bytes()).ok_or_else(|| OrderFact::no_id(id))?;
+        let sku: Option<&str> = row.try_get(3)?;
+        let item = match sku {
+            Some(sku) => Some((sku, row.try_get(4)?)),
+            None => None,
+        };
+        OrderFact::add(&mut facts, (id, row.try_get(1)?, row.try_get(2)?), item)?;
+    }
+    Ok(facts)
 }

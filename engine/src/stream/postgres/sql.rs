@@ -75,12 +75,11 @@ const ENTITLEMENTS_PAGE: &str =
 const PAGE: &str = "SELECT o.snapshot, o.version, o.status,
             (SELECT count(*) FROM order_events e WHERE e.order_id = o.order_id)
      FROM orders o WHERE o.sale_id = $1 AND o.order_id > $2 ORDER BY o.order_id LIMIT $3";
-const COUNTS: &str = "SELECT i.sku_id,
-            sum(CASE WHEN o.status = 'PENDING_PAYMENT' THEN i.quantity ELSE 0 END)::bigint,
-            sum(CASE WHEN o.status IN ('PAID', 'DELIVERED') THEN i.quantity ELSE 0 END)::bigint
-     FROM orders o JOIN order_items i ON i.order_id = o.order_id
-     WHERE o.sale_id = $1 AND o.order_id <> ALL ($2::uuid[])
-     GROUP BY i.sku_id ORDER BY i.sku_id";
+const ORDER_FACTS_PAGE: &str = "SELECT o.order_id, o.version, o.status, i.sku_id, i.quantity
+     FROM (SELECT order_id, version, status FROM orders
+           WHERE sale_id = $1 AND order_id > $2 ORDER BY order_id LIMIT $3) o
+     LEFT JOIN order_items i ON i.order_id = o.order_id
+     ORDER BY o.order_id, i.sku_id COLLATE \"C\"";
 
 pub(super) struct Statements {
     pub mark: Statement,
@@ -98,7 +97,7 @@ pub(super) struct Statements {
     pub payments_page: Statement,
     pub loose_payments_page: Statement,
     pub entitlements_page: Statement,
-    pub counts: Statement,
+    pub order_facts_page: Statement,
 }
 
 /// Events, and messages of orders and of others.
@@ -157,13 +156,13 @@ impl Statements {
                     client.prepare(PAYMENTS_PAGE),
                     client.prepare(LOOSE_PAYMENTS_PAGE),
                     client.prepare(ENTITLEMENTS_PAGE),
-                    client.prepare(COUNTS),
+                    client.prepare(ORDER_FACTS_PAGE),
                 )
             },
         )?;
         let (mark, hold_mark, first_mark, move_mark) = marks;
         let (orders, items, payments, entitlements) = rows;
-        let (page, payments_page, loose_payments_page, entitlements_page, counts) = looks;
+        let (page, payments_page, loose_payments_page, entitlements_page, order_facts_page) = looks;
         Ok(Self {
             mark,
             hold_mark,
@@ -179,7 +178,7 @@ impl Statements {
             payments_page,
             loose_payments_page,
             entitlements_page,
-            counts,
+            order_facts_page,
         })
     }
 }

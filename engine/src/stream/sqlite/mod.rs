@@ -5,7 +5,6 @@
 
 mod rows;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, p
 use super::fact::{EntitlementFact, PaymentFact, Stored};
 use super::row::RowId;
 use super::store::{
-    Batch, FactPage, Mark, OrderStore, Put, StockCount, StoreError, StoredOrder, StoredPage,
+    Batch, FactPage, Mark, OrderFact, OrderStore, Put, StoreError, StoredOrder, StoredPage,
 };
 use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 
@@ -164,9 +163,12 @@ impl SqliteStore {
     }
 }
 
+/// Another type than the schema's is nobody's but a stranger's hand.
+fn odd(error: FromSqlError) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
 fn columns<'a>(row: &'a Row<'_>) -> Result<Stored<'a>, StoreError> {
-    // Another type than the schema's is nobody's but a stranger's hand.
-    let odd = |error: FromSqlError| StoreError::Damaged(error.to_string());
     let column = |at| row.get_ref(at).map_err(away);
     Ok(Stored {
         snapshot: column(0)?.as_blob().map_err(odd)?,
@@ -318,38 +320,43 @@ impl OrderStore for SqliteStore {
         )
     }
 
-    fn stock_counts(
+    fn order_facts_page(
         &self,
         node: u16,
         sale: &SaleId,
-        without: &BTreeSet<OrderId>,
-    ) -> Result<(Vec<StockCount>, Option<Mark>), StoreError> {
-        // One parameter however many there are: SQLite counts parameters.
-        let without: Vec<String> = without.iter().map(ToString::to_string).collect();
-        let without = serde_json::json!(without).to_string();
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<FactPage<OrderFact>, StoreError> {
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut db = self.reader.lock();
         let tx = db.transaction().map_err(away)?;
         let mark = read_mark(&tx, node)?;
-        let counts = tx
+        let mut select = tx
             .prepare_cached(
-                "SELECT i.sku_id,
-                        sum(CASE WHEN o.status = 'PENDING_PAYMENT' THEN i.quantity ELSE 0 END),
-                        sum(CASE WHEN o.status IN ('PAID', 'DELIVERED') THEN i.quantity ELSE 0 END)
-                 FROM orders o JOIN order_items i ON i.order_id = o.order_id
-                 WHERE o.sale_id = ?1 AND o.order_id NOT IN (SELECT value FROM json_each(?2))
-                 GROUP BY i.sku_id ORDER BY i.sku_id",
+                "SELECT o.order_id, o.version, o.status, i.sku_id, i.quantity
+                 FROM (SELECT order_id, version, status FROM orders
+                       WHERE sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) o
+                 LEFT JOIN order_items i ON i.order_id = o.order_id
+                 ORDER BY o.order_id, i.sku_id",
             )
-            .and_then(|mut s| {
-                s.query_map([sale.as_str(), &without], |row| {
-                    Ok(StockCount {
-                        sku: row.get(0)?,
-                        held: row.get::<_, i64>(1)?.cast_unsigned(),
-                        sold: row.get::<_, i64>(2)?.cast_unsigned(),
-                    })
-                })?
-                .collect::<Result<Vec<_>, _>>()
-            })
             .map_err(away)?;
-        Ok((counts, mark))
+        let mut rows = select
+            .query(params![sale.as_str(), after, limit])
+            .map_err(away)?;
+        let mut facts = Vec::new();
+        while let Some(row) = rows.next().map_err(away)? {
+            let column = |at| row.get_ref(at).map_err(away);
+            let id = column(0)?.as_str().map_err(odd)?;
+            let id = OrderId::parse(id).ok_or_else(|| OrderFact::no_id(id))?;
+            let (version, status) = (column(1)?.as_i64(), column(2)?.as_str());
+            let order = (id, version.map_err(odd)?, status.map_err(odd)?);
+            let item = match column(3)?.as_str_or_null().map_err(odd)? {
+                Some(sku) => Some((sku, column(4)?.as_i64().map_err(odd)?)),
+                None => None,
+            };
+            OrderFact::add(&mut facts, order, item)?;
+        }
+        Ok(FactPage { facts, mark })
     }
 }

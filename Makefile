@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo demo-pay demo-cluster test drill-pay chaos sim fuzz run bench lint ready ready-cluster
+.PHONY: help demo demo-pay demo-cluster test drill-pay chaos sim fuzz run bench profile lint ready ready-cluster
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ run: ready ## Run the engine with config/demo.toml on its default ports
 bench: ready ## Measure throughput against bare hyper on this machine
 	@.ci/build.sh --workspace --bins
 	@$(TARGET)/release/floodgate-bench --out $(TARGET)/bench
+
+profile: ready-cluster ## Train the compiler anew: what a busy sale does most, for every build after it
+	@.ci/profile.sh
 
 lint: ready ## Formatting, clippy, licences and sources of dependencies, scripts, page policy
 	cargo fmt --all --check

@@ -28,8 +28,9 @@ use crate::stock::{BucketRef, HostError, Meta, StockHost};
 /// A host that does not answer is asked again after this, so often.
 const AGAIN: Duration = Duration::from_millis(200);
 const ASKED_MAX: usize = 150;
-/// Orders that become durable together.
-const GROUP: usize = 1_000;
+/// Orders that become durable together: below the smallest commit that may be configured
+/// (512 records).
+const GROUP: usize = 256;
 
 /// Adopts what the sale's buckets have and the ledger lacks. Returns each bucket's epoch.
 pub(super) async fn adopt(sale: &Sale, tools: &Tools) -> Result<Vec<u32>, RecoveryError> {

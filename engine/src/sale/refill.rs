@@ -16,11 +16,11 @@ use super::live::SkuStock;
 use crate::domain::ids::BucketNo;
 use crate::stock::Silence;
 
-/// What the first buyer in a desk's line lacks.
+/// The first in this bucket's line lacks units. What it lacks is asked when its journey
+/// begins: others take from the bucket until then.
 #[derive(Debug)]
 pub struct Wanted {
     pub bucket: BucketNo,
-    pub units: Units,
 }
 
 /// What a journey came to.
@@ -61,8 +61,9 @@ impl Refiller {
     /// Ends when the desks are gone.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Wanted>) {
         while let Some(wanted) = inbox.recv().await {
-            let mut fetched = Fetched::All;
-            for (sku, n) in &wanted.units {
+            let lacks = self.lacks(wanted.bucket).await;
+            let mut fetched = lacks.as_ref().map_or(Fetched::Silent, |_| Fetched::All);
+            for (sku, n) in lacks.iter().flatten() {
                 if fetched == Fetched::All {
                     fetched = self.gather(wanted.bucket, *sku, *n).await;
                 }
@@ -71,6 +72,26 @@ impl Refiller {
             if self.desk(wanted.bucket).send(answer).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// What the first of its line lacks now. `None`: the desk does not answer.
+    async fn lacks(&self, bucket: BucketNo) -> Option<Units> {
+        let mut silence = self.silences[usize::from(bucket.0)].clone();
+        if silence.is_now() {
+            return None;
+        }
+        let (reply, lacks) = oneshot::channel();
+        let asked = async {
+            self.desk(bucket)
+                .send(Command::Lacks { reply })
+                .await
+                .ok()?;
+            lacks.await.ok()
+        };
+        tokio::select! {
+            lacks = asked => lacks,
+            () = silence.begins() => None,
         }
     }
 

@@ -6,6 +6,7 @@ mod common;
 
 mod captures;
 mod crowds;
+mod lines;
 mod refunds;
 mod shop;
 mod taken;

@@ -3,6 +3,7 @@
 //! and whoever asked hears of it when both have it (`flight.rs`).
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::domain::time::UnixMs;
 
 /// A group this large takes no more wishes: with what the last one adds it still is below
 /// the smallest commit that may be configured (512 records).
-const GROUP_RECORDS: usize = 256;
+pub(super) const GROUP_RECORDS: usize = 256;
 
 /// Windows that end in one turn, and none until those are durable: closing costs as much as
 /// buying, and buyers come first. At 2.5 ms for a turn and its fsync a desk closes fifty
@@ -110,7 +111,7 @@ impl Desk {
     /// Everything that must happen to orders: durable first, then in the stock.
     pub(super) async fn change(&mut self, now: UnixMs, wishes: Vec<Wish>) {
         let mut slate = self.slate(now);
-        let (mut tells, mut late) = (Vec::new(), Vec::new());
+        let (mut tells, mut late) = (Vec::new(), VecDeque::new());
         for wish in wishes {
             if slate.drafts.len() >= GROUP_RECORDS {
                 self.send_off(slate, std::mem::take(&mut tells)).await;
@@ -133,11 +134,14 @@ impl Desk {
                     reply,
                 } => match capture(&mut slate, order, &payment, may_rehold) {
                     Ok(Some(said)) => tells.push(tell(Some(reply), said, Captured::Unknown)),
-                    Ok(None) => late.push(Late {
-                        order,
-                        payment,
-                        reply,
-                    }),
+                    Ok(None) => {
+                        let one = Late {
+                            order,
+                            payment,
+                            reply,
+                        };
+                        late.push_back((one, Turn::First));
+                    }
                     Err(error) => tells.push(unread(&error, order, reply)),
                 },
                 Act::License {
@@ -159,9 +163,7 @@ impl Desk {
             // Others of the same turn: an order that is late may have been paid by them.
             self.land_all().await;
         }
-        for one in late {
-            self.late(now, one, Turn::First).await;
-        }
+        self.late(now, late).await;
     }
 
     fn step(&mut self, slate: &mut Slate, id: OrderId, event: OrderEvent) -> Changed {

@@ -6,19 +6,24 @@
 //! Here the stock is asked first, as for a purchase. Should the engine fall before the
 //! ledger has the payment, the hold is adopted as an order that is pending in its old
 //! window, and the provider, who was told nothing, says it again.
+//!
+//! When a provider comes back after an hour, thousands come at once: one call to the stock
+//! and one commit carry many of them, or buyers would wait behind an fsync for each.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::answer::Captured;
 use super::Desk;
-use super::change::{Late, tell, unread};
+use super::change::{GROUP_RECORDS, Late, Tell, tell, unread};
 use super::money::{apply, capture, first};
+use super::slate::Slate;
 use crate::domain::order::{Order, OrderEvent, OrderState, StockMove};
 use crate::domain::payment::PaymentState;
 use crate::domain::time::UnixMs;
 use crate::stock::Verdict;
 
-use super::super::facts::{self, FactError};
+use super::super::facts;
 use super::super::guard::Units;
 
 /// How often a capture was looked at.
@@ -31,134 +36,199 @@ pub(super) enum Turn {
     Over,
 }
 
-/// Why an order has no fresh units.
-enum No {
+/// A capture whose order is closed, and who nobody knows of yet.
+struct Asked {
+    late: Late,
+    turn: Turn,
+    order: Arc<Order>,
+    units: Units,
+}
+
+impl Asked {
+    /// What it adds to a commit at most: payment, order twice, and what each item grants.
+    fn n_records(&self) -> usize {
+        3 + self.units.len()
+    }
+}
+
+/// What the stock said, and the mirror to it.
+enum Said {
+    Held(Arc<Order>),
+    /// There are none for it, for this reason.
+    No(&'static str),
     /// They may stand in other buckets.
     Elsewhere,
-    For(String),
+    /// The bucket says what the ledger's facts forbid.
+    Disputed,
 }
 
 impl Desk {
-    pub(super) async fn late(&mut self, now: UnixMs, late: Late, turn: Turn) {
-        let mut slate = self.slate(now);
-        // Others of the same turn are durable by now: the order may have been paid.
-        let order = match slate.order(late.order) {
-            Ok(Some(order)) => order,
-            Ok(None) => return gone(late, None),
-            Err(error) => return gone(late, Some(&error)),
-        };
-        let held = if matches!(order.state, OrderState::Closed { .. })
-            && matches!(slate.known(&late.payment), Ok(None))
-        {
-            self.hold_again(now, &order, turn).await
-        } else {
-            match capture(&mut slate, late.order, &late.payment, false) {
-                Ok(Some(said)) => {
-                    let tell = tell(Some(late.reply), said, Captured::Unknown);
-                    self.commit(slate, vec![tell]).await;
-                }
-                Ok(None) => gone(late, None),
-                Err(error) => gone(late, Some(&error)),
+    /// In the order in which they came.
+    pub(super) async fn late(&mut self, now: UnixMs, mut lates: VecDeque<(Late, Turn)>) {
+        while !lates.is_empty() {
+            let mut slate = self.slate(now);
+            let mut tells = Vec::new();
+            let asked = self.next_group(&mut lates, &mut slate, &mut tells);
+            if !tells.is_empty() {
+                self.commit(slate, tells).await;
             }
-            return;
-        };
-        let held = match held {
-            Ok(held) => Ok(held),
-            Err(No::For(why)) => Err(why),
-            Err(No::Elsewhere) => {
-                let units = facts::units_of(&self.parts.sale, &order);
-                return self.line.push_late(late, units);
-            }
-        };
-        // The epoch may have been raised while units were asked for.
-        let mut slate = self.slate(now);
-        let said = match &held {
-            Ok(held) => apply(&mut slate, held, &late.payment).unwrap_or_else(|error| {
-                tracing::error!(%error, order = %late.order, "read what an order grants");
-                Captured::Unknown
-            }),
-            Err(why) => first(&mut slate, &late.payment, PaymentState::RefundDue, why),
-        };
-        let tell = tell(Some(late.reply), said, Captured::Unknown);
-        let durable = self.commit(slate, vec![tell]).await;
-        if let (Ok(held), false) = (held, durable) {
-            self.let_go(&held).await;
+            self.ask_again(now, asked).await;
         }
     }
 
-    /// The order with fresh units, or why it has none.
-    async fn hold_again(
+    /// Takes those that one call and one commit can carry. Others of the same turn are
+    /// durable by now, so an order may have been paid: that is decided here.
+    fn next_group(
         &mut self,
-        now: UnixMs,
-        order: &Order,
-        turn: Turn,
-    ) -> Result<Arc<Order>, No> {
-        let units = facts::units_of(&self.parts.sale, order);
-        // Whoever stands there already has what comes.
-        if turn == Turn::First && self.line.wants_any(&units) {
-            return Err(No::Elsewhere);
-        }
-        loop {
-            // The buyer's receipt shows the window that there was.
-            let until = order.pay_deadline;
-            let event = OrderEvent::HeldAgain { until };
-            let epoch = self.parts.bucket.epoch();
-            let Ok(Some((held, moved))) = order.step(event, epoch, now) else {
-                return Err(No::For("the order was not closed".to_owned()));
-            };
-            let body = facts::order_body(&held);
-            let units_max = self.parts.sale.units_per_user;
-            let asked = std::iter::once((&held, &body));
-            let bucket = &mut self.parts.bucket;
-            let verdicts = bucket.reserve(now, true, units_max, asked).await;
-            let no = match verdicts.as_deref() {
-                Some([Verdict::Held]) if self.takes(&held, &units, moved) => {
-                    return Ok(Arc::new(held));
+        lates: &mut VecDeque<(Late, Turn)>,
+        slate: &mut Slate,
+        tells: &mut Vec<Tell>,
+    ) -> Vec<Asked> {
+        let mut asked: Vec<Asked> = Vec::new();
+        let mut n_records = 0;
+        while let Some((late, turn)) = lates.pop_front() {
+            let is_same =
+                |a: &Asked| a.late.order == late.order || a.late.payment.id == late.payment.id;
+            // The money of a closed order decides what its next money is.
+            if n_records + slate.drafts.len() >= GROUP_RECORDS || asked.iter().any(is_same) {
+                lates.push_front((late, turn));
+                break;
+            }
+            let order = match slate.order(late.order) {
+                Ok(Some(order)) => order,
+                Ok(None) => {
+                    tells.push(tell(Some(late.reply), Captured::Missing, Captured::Missing));
+                    continue;
                 }
-                Some([Verdict::NotOpen | Verdict::Ended]) => "the sale is over",
-                Some([Verdict::OverLimit]) => "the buyer has as many units as a buyer may have",
-                Some([Verdict::NotEnough])
-                    if turn != Turn::Over
-                        && !self.parts.guard.short(&units).is_empty()
-                        && self.may_refill(&units) =>
-                {
-                    return Err(No::Elsewhere);
-                }
-                Some([Verdict::NotEnough]) if !self.parts.guard.short(&units).is_empty() => {
-                    "no units are left"
-                }
-                // The bucket changed, or says what the ledger's facts forbid: as in `sell`
-                // it is made anew and asked again.
-                Some(
-                    [
-                        Verdict::Held
-                        | Verdict::NotEnough
-                        | Verdict::UnknownSku
-                        | Verdict::Replay
-                        | Verdict::KeyReused,
-                    ]
-                    | []
-                    | [_, _, ..],
-                )
-                | None => {
-                    self.rebuild("late").await;
+                Err(error) => {
+                    tells.push(unread(&error, late.order, late.reply));
                     continue;
                 }
             };
-            return Err(No::For(format!(
-                "the order was closed before the money came, and {no}"
-            )));
+            if !matches!(order.state, OrderState::Closed { .. })
+                || !matches!(slate.known(&late.payment), Ok(None))
+            {
+                match capture(slate, late.order, &late.payment, false) {
+                    Ok(said) => {
+                        let said = said.unwrap_or(Captured::Missing);
+                        tells.push(tell(Some(late.reply), said, Captured::Unknown));
+                    }
+                    Err(error) => tells.push(unread(&error, late.order, late.reply)),
+                }
+                continue;
+            }
+            let units = facts::units_of(&self.parts.sale, &order);
+            // Whoever stands there already has what comes.
+            if turn == Turn::First && self.line.wants_any(&units) {
+                self.line.push_late(late, units);
+                continue;
+            }
+            let one = Asked {
+                late,
+                turn,
+                order,
+                units,
+            };
+            n_records += one.n_records();
+            asked.push(one);
+        }
+        asked
+    }
+
+    /// Fresh units for as many as may have them, and money back for the others.
+    async fn ask_again(&mut self, now: UnixMs, mut asked: Vec<Asked>) {
+        while !asked.is_empty() {
+            let held = self.stepped(now, &asked);
+            let bodies: Vec<_> = held.iter().map(facts::order_body).collect();
+            let units_max = self.parts.sale.units_per_user;
+            let requests = held.iter().zip(&bodies);
+            let bucket = &mut self.parts.bucket;
+            let Some(verdicts) = bucket.reserve(now, true, units_max, requests).await else {
+                self.rebuild("late").await;
+                continue;
+            };
+            let mut slate = self.slate(now);
+            let (mut tells, mut taken, mut disputed) = (Vec::new(), Vec::new(), Vec::new());
+            for ((one, held), verdict) in asked.into_iter().zip(held).zip(verdicts) {
+                let Asked { late, units, .. } = &one;
+                let said = match self.said(&one, held, verdict) {
+                    Said::Disputed => {
+                        disputed.push(one);
+                        continue;
+                    }
+                    Said::Elsewhere => {
+                        let units = units.clone();
+                        self.line.push_late(one.late, units);
+                        continue;
+                    }
+                    Said::Held(held) => {
+                        let said = apply(&mut slate, &held, &late.payment);
+                        taken.push((held, units.clone()));
+                        said.unwrap_or_else(|error| {
+                            tracing::error!(%error, order = %late.order, "read what an order grants");
+                            Captured::Unknown
+                        })
+                    }
+                    Said::No(why) => {
+                        let why = format!("the order was closed before the money came, and {why}");
+                        first(&mut slate, &late.payment, PaymentState::RefundDue, &why)
+                    }
+                };
+                tells.push(tell(Some(one.late.reply), said, Captured::Unknown));
+            }
+            if !tells.is_empty() && !self.commit(slate, tells).await && !taken.is_empty() {
+                self.let_go(&taken).await;
+            }
+            asked = disputed;
+            if !asked.is_empty() {
+                // As in `sell` it is made anew and asked again.
+                self.rebuild("late").await;
+            }
+        }
+    }
+
+    /// The orders as they will be if units are free. The buyer's receipt shows the window
+    /// that there was.
+    fn stepped(&self, now: UnixMs, asked: &[Asked]) -> Vec<Order> {
+        let epoch = self.parts.bucket.epoch();
+        let stepped = |one: &Asked| {
+            let until = one.order.pay_deadline;
+            let event = OrderEvent::HeldAgain { until };
+            let stepped = one.order.step(event, epoch, now);
+            let (held, _) = stepped.ok().flatten().expect("a closed order can be held");
+            held
+        };
+        asked.iter().map(stepped).collect()
+    }
+
+    fn said(&mut self, one: &Asked, held: Order, verdict: Verdict) -> Said {
+        let is_short = !self.parts.guard.short(&one.units).is_empty();
+        match verdict {
+            Verdict::Held if self.takes(&held, &one.units) => Said::Held(Arc::new(held)),
+            Verdict::NotOpen | Verdict::Ended => Said::No("the sale is over"),
+            Verdict::OverLimit => Said::No("the buyer has as many units as a buyer may have"),
+            Verdict::NotEnough
+                if is_short && one.turn != Turn::Over && self.may_refill(&one.units) =>
+            {
+                Said::Elsewhere
+            }
+            Verdict::NotEnough if is_short => Said::No("no units are left"),
+            Verdict::Held
+            | Verdict::NotEnough
+            | Verdict::UnknownSku
+            | Verdict::Replay
+            | Verdict::KeyReused => Said::Disputed,
         }
     }
 
     /// Counts fresh units that the stock has set aside, if the ledger's facts allow them.
-    fn takes(&mut self, held: &Order, units: &Units, moved: StockMove) -> bool {
+    fn takes(&mut self, held: &Order, units: &Units) -> bool {
         if !self.parts.guard.allows(units) && !allowed_on_purpose()
             || !self.parts.index.take_again(&held.user, held.units())
         {
             return false;
         }
-        let is = Some(held.mark());
+        let (moved, is) = (StockMove::Rehold, Some(held.mark()));
         if let Err(error) = self.parts.guard.follow(moved, units, None, is) {
             tracing::error!(%error, order = %held.id, "hold fresh units");
         }
@@ -166,19 +236,18 @@ impl Desk {
         true
     }
 
-    /// Units that were taken for a payment which then was not recorded.
-    async fn let_go(&mut self, held: &Order) {
+    /// Units that were taken for payments which then were not recorded.
+    async fn let_go(&mut self, taken: &[(Arc<Order>, Units)]) {
         fail::fail_point!("late-not-let-go", |_| ());
-        let units = facts::units_of(&self.parts.sale, held);
-        let followed = self
-            .parts
-            .guard
-            .follow(StockMove::Close, &units, Some(held.mark()), None);
-        if let Err(error) = followed {
-            tracing::error!(%error, order = %held.id, "the mirror cannot let units go");
+        for (held, units) in taken {
+            let guard = &mut self.parts.guard;
+            let followed = guard.follow(StockMove::Close, units, Some(held.mark()), None);
+            if let Err(error) = followed {
+                tracing::error!(%error, order = %held.id, "the mirror cannot let units go");
+            }
+            self.publish(units, StockMove::Close, false);
+            self.parts.index.release(&held.user, held.units());
         }
-        self.publish(&units, StockMove::Close, false);
-        self.parts.index.release(&held.user, held.units());
         self.rebuild("late").await;
     }
 }
@@ -187,11 +256,4 @@ impl Desk {
 fn allowed_on_purpose() -> bool {
     fail::fail_point!("late-no-guard", |_| true);
     false
-}
-
-fn gone(late: Late, error: Option<&FactError>) {
-    match error {
-        None => drop(late.reply.send(Captured::Missing)),
-        Some(error) => unread(error, late.order, late.reply)(false),
-    }
 }

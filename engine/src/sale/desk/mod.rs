@@ -34,7 +34,7 @@ pub use self::sell::Ask;
 use self::sell::Buyer;
 use super::answer::Answer;
 use super::bucket::{Bucket, BucketAudit};
-use super::guard::Guard;
+use super::guard::{Guard, Units};
 use super::index::Index;
 use super::live::SkuStock;
 use super::metrics::SaleMetrics;
@@ -74,7 +74,11 @@ pub enum Command {
         given: Given,
         reply: oneshot::Sender<()>,
     },
-    /// The refill that was asked for is over; what came was taken before this.
+    /// The refill that was asked for begins: what does the first of the line lack?
+    Lacks {
+        reply: oneshot::Sender<Units>,
+    },
+    /// It is over; what came was taken before this.
     Refilled {
         fetched: Fetched,
     },
@@ -209,6 +213,7 @@ impl Desk {
         let mut changes = std::mem::take(&mut self.flights.put_off);
         let (mut audits, mut stop) = (Vec::new(), None);
         let (mut gives, mut takes, mut refilled) = (Vec::new(), Vec::new(), None);
+        let mut lacks: Vec<oneshot::Sender<Units>> = Vec::new();
         let now = self.parts.clock.now();
         for command in gathered.drain(..) {
             match command {
@@ -247,6 +252,7 @@ impl Desk {
                     given,
                     reply,
                 } => takes.push((id, sku, given, reply)),
+                Command::Lacks { reply } => lacks.push(reply),
                 Command::Refilled { fetched } => refilled = Some(fetched),
                 Command::Stop { reply } => stop = Some(reply),
             }
@@ -264,6 +270,10 @@ impl Desk {
             let _ = reply.send(());
         }
         self.serve_line(now, refilled).await;
+        for reply in lacks {
+            // The refiller is gone only when the sale is.
+            let _ = reply.send(self.lacks());
+        }
         for give in gives {
             self.give(now, give).await;
         }

@@ -2,7 +2,8 @@
 //! and the desk's side of a transfer as its source or its target.
 //!
 //! Units that are credited belong to the first of the line: whoever wants the
-//! same SKUs stands behind, and a bucket with such a line is no source of them.
+//! same SKUs stands behind. A bucket with a line gives all the same: journeys are one at a
+//! time, and the one for its own first is still to come (decision 0029).
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use super::super::guard::Units;
 use super::super::refill::{Fetched, Wanted};
 use super::change::Late;
 use super::late::Turn;
-use super::{Buyer, Desk};
+use super::{BATCH_MAX, Buyer, Desk};
 use crate::domain::allotment::Transfer;
 use crate::domain::ids::{BucketNo, OrderId};
 use crate::domain::time::UnixMs;
@@ -129,25 +130,27 @@ impl Desk {
 
     /// Whoever waited for units that came: from a refill, or back from other orders.
     pub(super) async fn serve_line(&mut self, now: UnixMs, refilled: Option<Fetched>) {
-        let mut buyers = Vec::new();
+        let (mut buyers, mut lates) = (Vec::new(), VecDeque::new());
         for ready in self.ready() {
             match ready {
-                Waiting::Buyer(buyer) => buyers.push(*buyer),
+                Waiting::Buyer(buyer) => {
+                    self.come(now, &mut lates).await;
+                    buyers.push(*buyer);
+                    // One journey may bring units for more than a call or a commit carries.
+                    if buyers.len() >= BATCH_MAX {
+                        self.sell(now, std::mem::take(&mut buyers)).await;
+                    }
+                }
                 Waiting::Late { late, .. } => {
                     // In the order in which they came.
                     if !buyers.is_empty() {
                         self.sell(now, std::mem::take(&mut buyers)).await;
                     }
-                    let order = late.order;
-                    self.late(now, late, Turn::Come).await;
-                    // Told again, or paid twice: needs no units any more, and would go on
-                    // asking for them.
-                    for again in self.line.take_late(order) {
-                        self.late(now, again, Turn::First).await;
-                    }
+                    lates.push_back((late, Turn::Come));
                 }
             }
         }
+        self.come(now, &mut lates).await;
         if !buyers.is_empty() {
             self.sell(now, buyers).await;
         }
@@ -156,7 +159,9 @@ impl Desk {
                 Fetched::All => {}
                 Fetched::TooFew => match self.give_up() {
                     Some(Waiting::Buyer(first)) => self.refuse(*first, Refusal::NotEnough),
-                    Some(Waiting::Late { late, .. }) => self.late(now, late, Turn::Over).await,
+                    Some(Waiting::Late { late, .. }) => {
+                        self.late(now, VecDeque::from([(late, Turn::Over)])).await;
+                    }
                     None => {}
                 },
                 // Nobody knows that there are none: the claim drops, and the buyer hears
@@ -166,6 +171,18 @@ impl Desk {
             self.refill_came();
         }
         self.send_refiller();
+    }
+
+    /// Money for which units came.
+    async fn come(&mut self, now: UnixMs, lates: &mut VecDeque<(Late, Turn)>) {
+        let lates = std::mem::take(lates);
+        let orders: Vec<OrderId> = lates.iter().map(|(late, _)| late.order).collect();
+        self.late(now, lates).await;
+        // Told again, or paid twice: needs no units any more, and would go on asking for
+        // them.
+        let again = orders.into_iter().flat_map(|id| self.line.take_late(id));
+        let again = again.map(|late| (late, Turn::First)).collect();
+        self.late(now, again).await;
     }
 
     /// Takes from the line whom the bucket can serve now, first come first served.
@@ -209,12 +226,20 @@ impl Desk {
         };
         let wanted = Wanted {
             bucket: self.parts.bucket.no(),
-            units: self.parts.guard.short(first.units()),
         };
         // It has a place for each desk, and a desk asks once at a time.
         if refill.try_send(wanted).is_ok() {
             self.line.asked_for = Some(first.order());
         }
+    }
+
+    /// A journey for the first of the line begins.
+    pub(super) fn lacks(&mut self) -> Units {
+        let Some(first) = self.line.waiting.front() else {
+            return Units::default();
+        };
+        self.line.asked_for = Some(first.order());
+        self.parts.guard.short(first.units())
     }
 
     /// As the source: out of the bucket, then into the ledger, which moves the
@@ -226,9 +251,6 @@ impl Desk {
     }
 
     async fn try_give(&mut self, now: UnixMs, give: &Give) -> Option<Given> {
-        if self.line.wants(give.sku) {
-            return None;
-        }
         let free = self.parts.guard.lines[give.sku].available();
         // Half of what is here, if more is wanted often: fewer journeys.
         let units = u64::from(give.wanted).max(free / 2).min(free);

@@ -29,6 +29,7 @@ use crate::record::{
     Committed, DeadLetter, EntityRef, Group, Kind, LedgerId, Record, Seq, Snapshot, Tip,
 };
 use crate::rocks::RocksDevice;
+use crate::scrub::Scrubbed;
 use crate::shared::Shared;
 use crate::tables::Tables;
 use crate::walk::Entities;
@@ -276,6 +277,16 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Reads everything back while it is in use, in pieces: after each it asks `rest` whether
+    /// to go on. Damage shuts the ledger for ever. Blocks.
+    pub fn scrub(&self, rest: impl FnMut() -> bool) -> Result<Option<Scrubbed>, ReadError> {
+        let done = self.reader().scrub(rest);
+        if let Err(error) = &done {
+            self.inner.shared.latch(&format!("damaged: {error}"));
+        }
+        done
     }
 
     /// Why the ledger latched, if it did.

@@ -28,6 +28,7 @@ mod open;
 mod plan;
 mod read;
 mod rocks;
+mod scrub;
 mod shared;
 mod tables;
 mod verify;
@@ -50,5 +51,6 @@ pub use record::{
     LedgerId, Record, Seq, Snapshot, Tip, UNIQUE_BYTES_MAX, UNIQUES_MAX,
 };
 pub use rocks::RocksDevice;
+pub use scrub::Scrubbed;
 pub use verify::VerifyReport;
 pub use walk::Entities;

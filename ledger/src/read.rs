@@ -13,6 +13,7 @@ use crate::frame::{self, Frame};
 use crate::keys;
 use crate::open::{self, Identity};
 use crate::record::{DeadLetter, EntityRef, Kind, Record, Seq, Snapshot, Tip};
+use crate::scrub::{self, Scrubbed};
 use crate::tables::{Cursor, Moment, Reach, Tables};
 use crate::verify::{self, VerifyReport};
 use crate::walk::{Entities, snapshot};
@@ -41,11 +42,20 @@ impl Reader {
         open::identity(&self.tables)?.ok_or(ReadError::Damaged(none))
     }
 
-    /// Reads every record back and checks frames, dense seqs, chain and tip.
+    /// Reads everything back: records (frames, dense seqs, chain and tip), and the entries of
+    /// the other tables.
     pub fn verify(&self) -> Result<VerifyReport, ReadError> {
         let Identity { floor, tip, .. } = self.identity()?;
         verify::tip_stands(&self.tables, floor, tip)?;
-        verify::chain(&self.tables, floor, tip)
+        let report = verify::chain(&self.tables, floor, tip)?;
+        let entries = scrub::entries(&self.tables, &mut || true)?.unwrap_or(0);
+        Ok(VerifyReport { entries, ..report })
+    }
+
+    /// The same while the ledger is in use, in pieces: after each it asks `rest` whether to go
+    /// on. `None`: it was told not to.
+    pub fn scrub(&self, rest: impl FnMut() -> bool) -> Result<Option<Scrubbed>, ReadError> {
+        scrub::scrub(&self.tables, rest)
     }
 
     /// The newest state of an entity.

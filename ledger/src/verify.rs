@@ -24,6 +24,8 @@ const THREADS_MAX: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifyReport {
     pub records: u64,
+    /// Of the other tables; only where all of the ledger was read.
+    pub entries: u64,
     /// The newest record before the first that was checked.
     pub after: Seq,
     pub tip: Tip,
@@ -74,6 +76,7 @@ pub(crate) fn chain(tables: &Tables, after: Tip, tip: Tip) -> Result<VerifyRepor
         }
         Ok(VerifyReport {
             records,
+            entries: 0,
             after: after.seq,
             tip,
         })
@@ -108,7 +111,7 @@ pub(crate) fn chain(tables: &Tables, after: Tip, tip: Tip) -> Result<VerifyRepor
 }
 
 /// Checks the records after `after` up to `through`; returns the last hash.
-fn stretch(
+pub(crate) fn stretch(
     tables: &Tables,
     after: Seq,
     mut prev: ChainHash,

@@ -1,6 +1,7 @@
 //! The engine put together: stages are built bottom-up and stopped top-down.
 
 mod open;
+mod scrub;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
+use self::scrub::Scrub;
 use crate::admission::{AdmissionMetrics, Limits};
 use crate::config::{Config, Patience};
 use crate::descriptors;
@@ -286,6 +288,7 @@ pub async fn run(
         of_admin,
         stopping_admin,
     ));
+    let scrub = Scrub::start(ledger.clone()).map_err(|e| format!("start a thread: {e}"))?;
     tracing::info!(public = %addresses.public, admin = %addresses.admin, "floodgate is open");
     started(addresses);
 
@@ -319,6 +322,8 @@ pub async fn run(
     }
     let _ = stop_admin.send(true);
     let _ = serving_admin.await;
+    let scrubbed = tokio::task::spawn_blocking(move || scrub.stop()).await;
+    scrubbed.map_err(|e| e.to_string())?;
     if let Some(stream) = Arc::into_inner(stream) {
         stream.stop();
     }

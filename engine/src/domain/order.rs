@@ -430,8 +430,9 @@ impl Order {
         }
     }
 
-    /// Versions that a copy which kept only the newest lets us know for certain: it was
-    /// made, and it was paid before it could be granted or given back.
+    /// Versions that a copy which kept only the newest lets us know of: it was made, it was
+    /// paid before it could be granted or given back, and its money was due before it went
+    /// back. Which version had been paid is certain only where nothing else happened.
     pub fn earlier(&self) -> Vec<Order> {
         let made = Order {
             state: OrderState::PendingPayment {
@@ -442,20 +443,25 @@ impl Order {
             updated_at: self.created_at,
             ..self.clone()
         };
-        let paid = Order {
-            state: OrderState::Paid,
-            version: Version(self.version.0 - 1),
+        let before = |state, steps| Order {
+            state,
+            version: Version(self.version.0.saturating_sub(steps)),
             ..self.clone()
         };
         let mut earlier = match self.state {
             OrderState::PendingPayment { .. } => Vec::new(),
             OrderState::Closed { .. } | OrderState::Paid => vec![made],
-            OrderState::Delivered | OrderState::RefundDue { .. } | OrderState::Refunded { .. } => {
-                vec![made, paid]
+            OrderState::Delivered | OrderState::RefundDue { .. } => {
+                vec![made, before(OrderState::Paid, 1)]
+            }
+            OrderState::Refunded { restocked } => {
+                let due = OrderState::RefundDue { restocked };
+                vec![made, before(OrderState::Paid, 2), before(due, 1)]
             }
         };
         earlier.dedup_by_key(|order| order.version);
-        earlier.retain(|order| order.version < self.version);
+        let first = Version::first(self.version.epoch());
+        earlier.retain(|order| first <= order.version && order.version < self.version);
         earlier
     }
 

@@ -57,7 +57,7 @@ pub(super) fn read_old(ledger: &Ledger) -> Result<Old, String> {
         for found in ledger.entities(None, Some(kind.kind()), false) {
             let snapshot = found.map_err(|e| e.to_string())?;
             let after = old.after.entry(snapshot.group.clone()).or_default();
-            after.take(kind, &Source::of_snapshot(&snapshot))?;
+            after.take(kind, &Source::of_snapshot(&snapshot), Copy::Ledger)?;
         }
     }
     Ok(old)
@@ -174,7 +174,7 @@ impl Known<'_> {
             let Some(last) = page.last() else { break };
             after = Some(last.entitlement.id.clone());
             page.into_iter()
-                .for_each(|fact| found.add_entitlement(fact));
+                .for_each(|fact| found.add_entitlement(fact, Copy::Store));
         }
         Ok(found)
     }

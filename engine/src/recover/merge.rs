@@ -33,8 +33,8 @@ pub enum Copy {
 #[derive(Debug, Default)]
 pub struct Pile {
     orders: BTreeMap<OrderId, (Order, Copy)>,
-    /// Orders that only the stock host has: nobody told the order store of them.
-    unheard: HashSet<OrderId>,
+    /// The newest version of each order that others heard of: ledger or store had it.
+    heard: HashMap<OrderId, Version>,
     /// Orders that two copies tell differently in one version.
     pub differing: Vec<OrderId>,
     pub after: After,
@@ -45,9 +45,9 @@ pub struct Pile {
 pub struct Merged {
     pub orders: Vec<Order>,
     pub allotments: Vec<Allotment>,
-    /// Orders of which the order store never heard: what is known of their way here is
-    /// written as well.
-    pub unheard: HashSet<OrderId>,
+    /// The newest version of each order that others heard of: what is known of its way
+    /// from there is written as well.
+    pub heard: HashMap<OrderId, Version>,
     /// What only the stock host held and may not be; it is not sold.
     pub set_aside: Vec<(Order, Setback)>,
     pub after: After,
@@ -85,17 +85,18 @@ impl Pile {
                 self.add(order, Copy::Stock);
                 Ok(())
             }
-            RowKind::Payment | RowKind::Entitlement => self.after.take(kind, &source),
+            RowKind::Payment | RowKind::Entitlement => self.after.take(kind, &source, Copy::Stock),
         }
     }
 
     /// Copies are added in the order of their trust.
     pub fn add(&mut self, order: Order, copy: Copy) {
+        if copy != Copy::Stock {
+            let heard = self.heard.entry(order.id).or_insert(order.version);
+            *heard = order.version.max(*heard);
+        }
         match self.orders.get_mut(&order.id) {
             None => {
-                if copy == Copy::Stock {
-                    self.unheard.insert(order.id);
-                }
                 self.orders.insert(order.id, (order, copy));
             }
             Some((known, _)) if known.version == order.version => {
@@ -191,7 +192,7 @@ impl Pile {
         let mut after = self.after;
         let mended = after.knit(&mut orders, now);
         Ok(Merged {
-            unheard: self.unheard,
+            heard: self.heard,
             allotments: live.allotments(),
             set_aside,
             unproven: after.unproven(&orders),

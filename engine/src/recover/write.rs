@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use floodgate_ledger::{Draft, Group, Ledger};
 
+use super::PREDECESSORS;
 use super::merge::{After, Merged};
-use super::{PAGE, PREDECESSORS};
 use crate::domain::order::Order;
 use crate::domain::sale::SaleRecord;
 use crate::domain::time::UnixMs;
 use crate::sale::facts;
+
+/// Below the smallest commit that may be configured (512 records).
+const GROUP_RECORDS: usize = 256;
+const GROUP_BYTES: usize = 1 << 20;
 
 /// Everything into the new ledger, and whom it follows.
 pub(super) async fn write(
@@ -26,42 +30,54 @@ pub(super) async fn write(
         Bytes::from(lines.join("\n")),
     );
     append(ledger, Vec::new(), vec![meta]).await?;
+    // The ledger is not in its place yet: nothing need be whole before all of it is.
     for (record, merged) in brought {
         let sale = &record.definition;
-        let mut drafts = vec![facts::sale_draft(record, 1, now)];
-        for allotment in &merged.allotments {
+        let allotments = merged.allotments.iter().map(|allotment| {
             let id = format!("recover-{}", allotment.bucket.0);
-            drafts.push(facts::allotment_draft(&sale.id, &id, allotment, now));
-        }
-        append(ledger, drafts, Vec::new()).await?;
-        for orders in merged.orders.chunks(PAGE) {
-            let mut drafts = Vec::with_capacity(orders.len());
-            for order in orders {
-                if merged.unheard.contains(&order.id) {
-                    drafts.extend(order.earlier().iter().map(draft));
-                }
-                drafts.push(draft(order));
-            }
-            append(ledger, drafts, Vec::new()).await?;
-        }
-        write_after(&merged.after, ledger).await?;
+            facts::allotment_draft(&sale.id, &id, allotment, now)
+        });
+        let opened = std::iter::once(facts::sale_draft(record, 1, now)).chain(allotments);
+        append_all(ledger, opened).await?;
+        let orders = merged.orders.iter().flat_map(|order| {
+            let heard = merged.heard.get(&order.id).copied();
+            let mut way = order.earlier();
+            way.retain(|earlier| {
+                let version = earlier.version;
+                heard.is_none_or(|heard| heard < version && !version.is_first())
+            });
+            way.push(order.clone());
+            way.into_iter().map(|order| draft(&order))
+        });
+        append_all(ledger, orders).await?;
+        append_all(ledger, merged.after.drafts()).await?;
     }
-    write_after(loose, ledger).await
+    append_all(ledger, loose.drafts()).await
 }
 
 fn draft(order: &Order) -> Draft {
     facts::order_draft(order, facts::order_body(order))
 }
 
-async fn write_after(after: &After, ledger: &Ledger) -> Result<(), String> {
-    let mut drafts = after.drafts();
-    loop {
-        let page: Vec<Draft> = drafts.by_ref().take(PAGE).collect();
-        if page.is_empty() {
-            return Ok(());
+/// In groups that any ledger takes, whatever its limits: a group ends with the record that
+/// fills it, and no record of ours is larger than a commit may be.
+async fn append_all(
+    ledger: &Ledger,
+    drafts: impl IntoIterator<Item = Draft>,
+) -> Result<(), String> {
+    let (mut group, mut n_bytes) = (Vec::new(), 0);
+    for draft in drafts {
+        n_bytes += draft.body.len();
+        group.push(draft);
+        if group.len() >= GROUP_RECORDS || n_bytes >= GROUP_BYTES {
+            append(ledger, std::mem::take(&mut group), Vec::new()).await?;
+            n_bytes = 0;
         }
-        append(ledger, page, Vec::new()).await?;
     }
+    if group.is_empty() {
+        return Ok(());
+    }
+    append(ledger, group, Vec::new()).await
 }
 
 async fn append(
@@ -72,4 +88,34 @@ async fn append(
     let group = Group { drafts, meta };
     let receipt = ledger.append(group).await.map_err(|e| e.to_string())?;
     receipt.await.map(drop).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use floodgate_ledger::{Kind, LedgerConfig};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn any_ledger_takes_all_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = LedgerConfig::new(folder.path().join("ledger"));
+        (config.memtable_bytes, config.batch.records_max) = (4 << 20, 512);
+        let ledger = Ledger::open(config).expect("a ledger");
+        // Many small ones, some that are more than a commit together, one that fills a group.
+        let sizes = [vec![10; 2_000], vec![200_000; 100], vec![2 << 20], vec![10]].concat();
+        let drafts = sizes.iter().enumerate().map(|(n, size)| Draft {
+            kind: Kind(1),
+            group: Bytes::from_static(b"tea"),
+            id: Bytes::copy_from_slice(&n.to_be_bytes()),
+            version: 1,
+            live: true,
+            owner: None,
+            uniques: Vec::new(),
+            at_ms: 1,
+            body: Bytes::from(vec![7; *size]),
+        });
+        append_all(&ledger, drafts).await.expect("all of it");
+        assert_eq!(ledger.entities(None, None, false).count(), sizes.len());
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use floodgate_ledger::Draft;
 
+use super::Copy;
 use crate::domain::ids::{EntitlementId, OrderId, PaymentId};
 use crate::domain::order::{Order, OrderEvent, OrderState};
 use crate::domain::payment::{PaymentEvent, PaymentState};
@@ -21,6 +22,8 @@ use crate::stream::{EntitlementFact, PaymentFact, RowId, RowKind, Source};
 pub struct After {
     payments: BTreeMap<PaymentId, PaymentFact>,
     entitlements: BTreeMap<EntitlementId, EntitlementFact>,
+    /// Entitlements that others heard of: ledger or store had them.
+    heard: BTreeSet<EntitlementId>,
     /// Told differently by two copies in one version; the first of them stands.
     pub differing: Vec<RowId>,
 }
@@ -28,13 +31,13 @@ pub struct After {
 impl After {
     /// Copies are added in the order of their trust. An error is a body that cannot be
     /// read.
-    pub fn take(&mut self, kind: RowKind, source: &Source<'_>) -> Result<(), String> {
+    pub fn take(&mut self, kind: RowKind, source: &Source<'_>, copy: Copy) -> Result<(), String> {
         let text = |e| format!("{} in group {}: {e}", kind.name(), said(source.group));
         match kind {
             RowKind::Order => {}
             RowKind::Payment => self.add_payment(PaymentFact::read(source).map_err(text)?),
             RowKind::Entitlement => {
-                self.add_entitlement(EntitlementFact::read(source).map_err(text)?);
+                self.add_entitlement(EntitlementFact::read(source).map_err(text)?, copy);
             }
         }
         Ok(())
@@ -48,8 +51,11 @@ impl After {
         }
     }
 
-    pub fn add_entitlement(&mut self, fact: EntitlementFact) {
+    pub fn add_entitlement(&mut self, fact: EntitlementFact, copy: Copy) {
         let id = fact.entitlement.id.clone();
+        if copy != Copy::Stock {
+            self.heard.insert(id.clone());
+        }
         let known = self.entitlements.entry(id.clone());
         let is_same = |a: &EntitlementFact, b: &EntitlementFact| a.entitlement == b.entitlement;
         if newest(known, fact, |f| f.version, is_same) {
@@ -65,10 +71,17 @@ impl After {
         self.entitlements.len()
     }
 
-    /// As the first records of them in a ledger: each claims its unique keys.
+    /// As the first records of them in a ledger: each claims its unique keys. What nobody
+    /// heard of begins with its grant, for those who are told of grants.
     pub fn drafts(&self) -> impl Iterator<Item = Draft> {
         let payments = self.payments.values().map(payment_draft);
-        payments.chain(self.entitlements.values().map(entitlement_draft))
+        let entitlements = self.entitlements.values().flat_map(|fact| {
+            let unheard = !self.heard.contains(&fact.entitlement.id);
+            let granted = (unheard && fact.version > 1).then(|| as_granted(fact));
+            let granted = granted.as_ref().map(entitlement_draft);
+            granted.into_iter().chain([entitlement_draft(fact)])
+        });
+        payments.chain(entitlements)
     }
 
     /// Paid orders whose payment stands in no copy: they stay paid, and a person should
@@ -205,6 +218,14 @@ fn give_back(fact: &mut PaymentFact, why: &str, now: UnixMs) {
         fact.version = state.rank();
         fact.at = now;
     }
+}
+
+fn as_granted(fact: &EntitlementFact) -> EntitlementFact {
+    let mut first = fact.clone();
+    (first.version, first.at) = (1, fact.entitlement.granted_at);
+    first.entitlement.devices.clear();
+    first.entitlement.revoked_at = None;
+    first
 }
 
 fn payment_draft(fact: &PaymentFact) -> Draft {

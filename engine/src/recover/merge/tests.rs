@@ -242,3 +242,32 @@ fn units_that_were_withdrawn_are_not_handed_out_again() {
         .expect("merged");
     assert_eq!([0, 1, 2].map(|no| units(&merged, no)), [5, 1, 0]);
 }
+
+#[test]
+fn the_newest_version_tells_the_way_that_led_to_it() {
+    use OrderEvent::{Granted, PaymentApplied, RefundAsked, RefundDone};
+    let refund = RefundAsked { restock: false };
+    for way in [
+        &[PaymentApplied, Granted][..],
+        &[PaymentApplied, refund, RefundDone],
+        &[OrderEvent::Cancel],
+    ] {
+        let mut real = vec![order(1)];
+        for event in way {
+            let next = real[real.len() - 1].step(*event, 1, UnixMs(T + 5));
+            real.push(next.expect("legal").expect("a change").0);
+        }
+        while let Some(newest) = real.pop() {
+            let told: Vec<_> = newest.earlier().iter().map(named).collect();
+            assert_eq!(
+                told,
+                real.iter().map(named).collect::<Vec<_>>(),
+                "{newest:?}"
+            );
+        }
+    }
+}
+
+fn named(order: &Order) -> (Version, &'static str) {
+    (order.version, order.state.name())
+}

@@ -77,7 +77,7 @@ fn knit(
     let mut after = After::default();
     let first = order(1);
     after.add_payment(payment(&first, state));
-    after.add_entitlement(grant(&first, 1));
+    after.add_entitlement(grant(&first, 1), Copy::Store);
     let mut orders: Vec<Order> = order_now.into_iter().collect();
     let versions: Vec<_> = orders.iter().map(|order| order.version).collect();
     let done = after.knit(&mut orders, NOW);
@@ -197,11 +197,11 @@ fn the_highest_version_wins_and_one_version_told_twice_is_told() {
     let (ours, mut theirs) = (grant(&order, 3), grant(&order, 3));
     // Another time of the same record is no difference.
     theirs.at = NOW;
-    after.add_entitlement(ours.clone());
-    after.add_entitlement(theirs.clone());
+    after.add_entitlement(ours.clone(), Copy::Ledger);
+    after.add_entitlement(theirs.clone(), Copy::Store);
     assert_eq!(after.differing, []);
     theirs.entitlement.devices_max = 9;
-    after.add_entitlement(theirs);
+    after.add_entitlement(theirs, Copy::Stock);
     assert_eq!(after.differing.len(), 1);
     assert_eq!(after.entitlements.values().collect::<Vec<_>>(), [&ours]);
 }
@@ -254,4 +254,21 @@ proptest! {
             prop_assert_eq!(payment, state);
         }
     }
+}
+
+#[test]
+fn what_nobody_heard_of_begins_with_its_grant() {
+    let order = order(1);
+    let versions = |copy, version| {
+        let mut after = After::default();
+        after.add_entitlement(grant(&order, version), copy);
+        after
+            .drafts()
+            .map(|draft| draft.version)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(versions(Copy::Stock, 3), [1, 3]);
+    assert_eq!(versions(Copy::Stock, 1), [1]);
+    assert_eq!(versions(Copy::Store, 3), [3]);
+    assert_eq!(versions(Copy::Ledger, 3), [3]);
 }

@@ -23,7 +23,8 @@ fn pass(engine: &Engine) -> Value {
 fn until_compared(engine: &Engine) -> Value {
     for _ in 0..10_000 {
         let pass = pass(engine);
-        if pass["sales"][0]["storeCompared"] == true {
+        let sale = &pass["sales"][0];
+        if sale["storeCompared"] == true && sale["storeLagRecords"] == 0 {
             return pass;
         }
     }

@@ -186,10 +186,8 @@ impl<'a> Cut<'a> {
         for found in self.view.entities(Some(self.group()), kind, false) {
             let found = found?;
             let fact = T::read(&Source::of_snapshot(&found)).ok();
-            if fact.as_ref().is_some_and(|fact| self.is_dead(fact)) {
-                continue;
-            }
-            let is_settled = found.seq <= self.mark.seq;
+            let is_dead = fact.as_ref().is_some_and(|fact| self.is_dead(fact));
+            let is_settled = found.seq <= self.mark.seq && !is_dead;
             n += u64::from(is_settled);
             if let Some(fact) = fact {
                 see(&fact, is_settled);

@@ -14,7 +14,7 @@ mod places;
 mod till;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use floodgate_engine::domain::order::{Order, OrderEvent};
 use floodgate_engine::stream::{Letters, Mark, Put, Replayed, Row, StoreError, StreamState};
@@ -175,8 +175,10 @@ fn a_lone_order_whose_mark_cannot_be_moved_is_one_refusal(fresh: Fresh) {
 
 /// Runs until the letter is on disk and the mark cannot move past it.
 fn crash_after_burying(till: &Till, n: u16) -> Mark {
-    let between = Between::new(till.store(), |call| {
-        if call.only_moves_the_mark() {
+    let out = AtomicBool::new(false);
+    let between = Between::new(till.store(), move |call| {
+        if out.load(Ordering::SeqCst) || call.only_moves_the_mark() {
+            out.store(true, Ordering::SeqCst);
             return Err(StoreError::Away("the lights went out".into()));
         }
         call.pass()

@@ -26,11 +26,17 @@ pub(super) enum Loaded {
     Trimmed,
 }
 
-pub(super) fn load(ledger: &Ledger, config: &WorkerConfig, from: Seq) -> Result<Loaded, Halt> {
+/// The next `n_max` records at most, and no more bytes than a batch may have.
+pub(super) fn load(
+    ledger: &Ledger,
+    config: &WorkerConfig,
+    from: Seq,
+    n_max: usize,
+) -> Result<Loaded, Halt> {
     if from > ledger.tip().seq {
         return Ok(Loaded::Nothing);
     }
-    let records = match ledger.tail(from, config.batch_records_max, config.batch_bytes_max) {
+    let records = match ledger.tail(from, n_max, config.batch_bytes_max) {
         Err(ReadError::Trimmed { .. }) => return Ok(Loaded::Trimmed),
         found => found.map_err(|e| Halt::Stop(e.to_string()))?,
     };
@@ -86,7 +92,7 @@ fn is_whole(ledger: &Ledger, config: &WorkerConfig, seq: Seq) -> bool {
 fn load_whole(ledger: &Ledger, config: &WorkerConfig, mut seq: Seq, n_max: usize) -> Vec<Load> {
     let mut loads = Vec::with_capacity(n_max);
     while loads.len() < n_max && is_whole(ledger, config, seq) {
-        match load(ledger, config, seq.next()) {
+        match load(ledger, config, seq.next(), config.batch_records_max) {
             Ok(Loaded::Some(load)) => {
                 seq = load.to.seq;
                 loads.push(load);

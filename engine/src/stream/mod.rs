@@ -21,6 +21,7 @@ mod sift;
 mod signs;
 mod sqlite;
 mod store;
+mod stride;
 pub mod witness;
 mod worker;
 

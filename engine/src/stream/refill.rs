@@ -13,6 +13,7 @@ use super::aside::Aside;
 use super::row::Row;
 use super::sift::{Sifted, sift};
 use super::store::{Batch, Mark, OrderStore, Put};
+use super::stride::Stride;
 use super::worker::Halt;
 
 pub(super) enum Refilled {
@@ -28,13 +29,13 @@ pub(super) struct Refill<'a> {
     pub ledger: &'a Ledger,
     pub store: &'a dyn OrderStore,
     pub node: u16,
-    pub rows_max: usize,
+    pub stride: &'a mut Stride,
 }
 
 impl Refill<'_> {
     /// Asks `go_on` after each batch, telling how many rows it carried.
     pub fn run(
-        &self,
+        self,
         aside: &mut Aside,
         mark: Option<&Mark>,
         mut go_on: impl FnMut(usize) -> bool,
@@ -62,16 +63,18 @@ impl Refill<'_> {
             Some(row.map_err(said))
         });
         loop {
-            let batch = rows.by_ref().take(self.rows_max);
+            let batch = rows.by_ref().take(self.stride.now());
             let rows = batch.collect::<Result<Vec<Row>, Halt>>()?;
             if rows.is_empty() {
                 break;
             }
             let n_carried = rows.len();
+            self.stride.ask(n_carried);
             match sift(self.store, self.node, rows, &stand)? {
                 Sifted::Done { taken, refused } => aside.bury(&taken, &refused)?,
                 Sifted::MarkMoved(actual) => return Ok(Refilled::MarkMoved(actual)),
             }
+            self.stride.grow();
             if !go_on(n_carried) {
                 return Ok(Refilled::Stopped);
             }

@@ -23,11 +23,13 @@ use super::pace;
 use super::refill::{Refill, Refilled};
 use super::signs::{Busy, Signs};
 use super::store::{Batch, Mark, OrderStore, Put, StoreError};
+use super::stride::Stride;
 use super::witness::{self, Disagreement};
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     pub node: u16,
+    /// Of a store that takes so many in time; another one gets fewer (`stride.rs`).
     pub batch_records_max: usize,
     pub batch_bytes_max: usize,
     /// More new records a second than this mean that a sale is running.
@@ -130,6 +132,7 @@ impl StreamWorker {
             store,
             aside,
             chance: Rng::with_seed(config.seed),
+            stride: Stride::new(config.batch_records_max),
             config,
             calm: false,
             ahead: VecDeque::new(),
@@ -203,6 +206,7 @@ struct Worker {
     chance: Rng,
     /// Nobody bought during the last batch.
     calm: bool,
+    stride: Stride,
     /// What follows the last batch, as far as it was read already.
     ahead: VecDeque<Load>,
 }
@@ -291,6 +295,11 @@ impl Worker {
                     // What the store has is unknown now: ask it, and spare it a while.
                     known = false;
                     self.calm = false;
+                    if carried {
+                        // Perhaps it was too much at once.
+                        self.stride.away();
+                        self.ahead.clear();
+                    }
                     let wait = pace::retry_wait(retry, self.chance.f64());
                     self.shared.sleep(wait);
                     retry = (retry * 2).min(self.config.retry_max);
@@ -337,16 +346,18 @@ impl Worker {
             ..
         } = match self.ahead.pop_front() {
             Some(load) => load,
-            None => match load::load(&self.ledger, &self.config, from)? {
+            None => match load::load(&self.ledger, &self.config, from, self.stride.now())? {
                 Loaded::Some(load) => load,
                 Loaded::Nothing => return Ok(0),
                 Loaded::Trimmed => return self.refill(mark),
             },
         };
+        self.stride.ask(n_records);
         let (asked, loaded) = self.ask(&batch, mark.as_ref(), &to);
         self.ahead.extend(loaded);
         let put = match asked {
             Ok((Put::Advanced, next_is_in)) => {
+                self.stride.taken();
                 self.aside.taken(&batch, from.0, &to)?;
                 let next = self.ahead.pop_front_if(|_| next_is_in);
                 if let Some(next) = next {
@@ -372,11 +383,11 @@ impl Worker {
     }
 
     /// Puts a batch. While nobody buys the next one goes with it, if it was read already,
-    /// and what follows is read meanwhile.
+    /// and what follows is read meanwhile; not for a store that one batch is enough for.
     fn ask(&self, batch: &Batch, from: Option<&Mark>, to: &Mark) -> (Asked, Vec<Load>) {
         let (store, node) = (&self.store, self.config.node);
         let alone = || Ok((store.put(node, batch, from, to)?, false));
-        if !self.calm {
+        if !self.calm || self.stride.is_short() {
             return (alone(), Vec::new());
         }
         let n_max = AHEAD_MAX.saturating_sub(self.ahead.len());
@@ -407,7 +418,7 @@ impl Worker {
             ledger: &self.ledger,
             store: &*self.store,
             node: self.config.node,
-            rows_max: self.config.batch_records_max,
+            stride: &mut self.stride,
         };
         let (signs, shared, config) = (&self.signs, &self.shared, &self.config);
         let (lag, letters) = (&mut self.lag, Arc::clone(&self.aside.letters));

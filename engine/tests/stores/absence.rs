@@ -1,7 +1,8 @@
 //! A store that does not answer is waited for, and then gets everything once.
 
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use floodgate_engine::domain::order::Order;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::carrying::{BATCH, assert_even};
 use crate::orders::{ordered, rush, some_life};
 use crate::places::Fresh;
+use crate::places::after::order_draft;
 use crate::till::Till;
 use crate::till::between::{Between, away};
 
@@ -136,8 +138,48 @@ fn a_commit_whose_reply_is_lost_is_not_done_twice(fresh: Fresh) {
     stream.stop();
     assert_even(&till, &orders);
     // It asked the store where it stands instead of sending the batch again.
-    let n_records = till.tip().seq.0;
-    assert_eq!(between.n_puts() as u64, n_records.div_ceil(BATCH as u64));
+    let asked = between.asked.lock();
+    let began_at: BTreeSet<_> = asked
+        .iter()
+        .map(|(from, ..)| from.as_ref().map(|m| m.seq))
+        .collect();
+    assert_eq!(began_at.len(), asked.len(), "{asked:?}");
+}
+
+/// It needs too long for more than a few dozen rows, say, and gives up what it began.
+fn a_store_that_is_too_slow_for_a_whole_batch_comes_even(fresh: Fresh) {
+    const USUAL: usize = 400;
+    const SLOW: usize = 40;
+    let till = Till::new(fresh);
+    let slow = Arc::new(AtomicBool::new(true));
+    let is_slow = Arc::clone(&slow);
+    let largest = Arc::new(AtomicUsize::new(0));
+    let n_rows = Arc::clone(&largest);
+    let between = Between::new(till.store(), move |call| {
+        if is_slow.load(Ordering::SeqCst) && call.batch.rows.len() > SLOW {
+            return Err(away());
+        }
+        n_rows.fetch_max(call.batch.rows.len(), Ordering::SeqCst);
+        call.pass()
+    });
+    let sell = |buyers: std::ops::Range<u16>| {
+        till.write(buyers.map(|n| order_draft(&ordered("tea", n))).collect());
+    };
+    sell(0..2_000);
+    let stream = till.start(between.clone(), USUAL);
+    stream.until_even(&till);
+    assert_eq!(till.tables(), till.whole());
+    // It is seldom asked for more than it can.
+    assert!(stream.metrics.errors.get() < 20);
+
+    // What was too much once is tried again, and once it is well it gets whole batches.
+    slow.store(false, Ordering::SeqCst);
+    for n in 1..5 {
+        sell(n * 2_000..(n + 1) * 2_000);
+        stream.until_even(&till);
+    }
+    assert_eq!(largest.load(Ordering::SeqCst), USUAL);
+    assert_eq!(till.tables(), till.whole());
 }
 
 every_case!(
@@ -146,4 +188,5 @@ every_case!(
     a_store_that_answers_but_takes_nothing_is_not_called_running,
     stopping_does_not_sit_out_a_wait,
     a_commit_whose_reply_is_lost_is_not_done_twice,
+    a_store_that_is_too_slow_for_a_whole_batch_comes_even,
 );

@@ -16,11 +16,12 @@ mod till;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use floodgate_engine::domain::ids::SkuId;
 use floodgate_engine::domain::order::{Order, OrderEvent};
-use floodgate_engine::stream::{Letters, Mark, Put, Replayed, Row, StoreError, StreamState};
+use floodgate_engine::stream::{Batch, Letters, Mark, Put, Replayed, Row, StoreError, StreamState};
 use floodgate_ledger::Draft;
 use places::Fresh;
-use places::after::{a_life_after, order_draft, stray};
+use places::after::{a_life_after, entitlement_draft, order_draft, stray};
 use till::between::{Between, away};
 use till::orders::life;
 use till::{T0, Till, ordered};
@@ -502,7 +503,117 @@ fn a_store_that_refuses_every_payment_stops_the_stream(fresh: Fresh) {
     assert_eq!(till.tables(), till.whole());
 }
 
+/// One order is poison, not the schema: whatever it has of a kind is put aside.
+fn two_of_a_kind_of_one_order_prove_nothing(fresh: Fresh) {
+    let till = Till::new(fresh);
+    sold_and_paid(&till, 0..3);
+    let stream = till.start(till.store(), 20);
+    stream.until_even(&till);
+
+    // Both captures of one order, alone of their kind in their batch.
+    let order = ordered(5);
+    till.sell([&order]);
+    stream.until_even(&till);
+    till.place
+        .refuse_in("payments", "NEW.channel_txn_no LIKE 'txn-_5'", "no");
+    let capture = |n| a_life_after(&order, n)[0].clone();
+    till.write(vec![capture(15), capture(25)]);
+    stream.until_even(&till);
+    assert_eq!(stream.letters.count(), 2);
+
+    // Both of its works.
+    till.place
+        .refuse_in("entitlements", "NEW.user_id = 'buyer-5'", "no");
+    let mut other = order.clone();
+    other.items[0].sku = SkuId::parse("score").unwrap();
+    let grant = |order: &Order, n| a_life_after(order, n)[1].clone();
+    till.write(vec![grant(&order, 15), grant(&other, 25)]);
+    stream.until_even(&till);
+    assert_eq!(stream.letters.count(), 4);
+
+    // A buyer's two orders.
+    till.place.refuse("NEW.user_id = 'buyer-7'", "no");
+    let mut second = ordered(8);
+    second.user = ordered(7).user;
+    till.write([&ordered(7), &second].map(order_draft).to_vec());
+    stream.until_even(&till);
+    assert_eq!(stream.letters.count(), 6);
+
+    // And everything else flows.
+    sold_and_paid(&till, 10..13);
+    stream.until_even(&till);
+    till.place.accept_all();
+    for letter in stream.letters.page(0, 9).unwrap() {
+        let seq = letter.seq;
+        assert_eq!(stream.letters.replay(seq).unwrap(), Replayed::Taken);
+    }
+    stream.stop();
+    assert_eq!(till.tables(), till.whole());
+}
+
+fn one_order_that_comes_often_proves_nothing(fresh: Fresh) {
+    let till = Till::new(fresh);
+    sold_and_paid(&till, 0..3);
+    till.place
+        .refuse_in("entitlements", "NEW.user_id = 'buyer-5'", "no");
+    let stream = till.start(till.store(), 1);
+    let order = ordered(5);
+    till.sell([&order]);
+    till.write(
+        (1..=30)
+            .map(|version| entitlement_draft(&order, 5, version, false))
+            .collect(),
+    );
+    stream.until_even(&till);
+    assert_eq!(stream.letters.count(), 30);
+    stream.stop();
+}
+
+fn two_orders_in_a_quiet_moment_are_the_schema(fresh: Fresh) {
+    let till = Till::new(fresh);
+    sold_and_paid(&till, 0..3);
+    till.place
+        .refuse_in("entitlements", "NEW.version = 2", "the column is gone");
+    till.write(vec![
+        entitlement_draft(&ordered(0), 0, 2, false),
+        entitlement_draft(&ordered(2), 2, 2, false),
+    ]);
+    // Three orders, and for each a payment, the order and an entitlement.
+    let stream = till.start(till.store(), 12);
+    let why = stream.until_stopped();
+    assert!(
+        why.contains("refuses every entitlement, 2 in the batch from record 13 on"),
+        "{why}"
+    );
+    assert_eq!(stream.letters.count(), 0);
+    stream.stop();
+}
+
+/// Their first batch had others beside them; another run may cut it elsewhere.
+fn what_has_a_letter_already_proves_nothing(fresh: Fresh) {
+    let till = Till::new(fresh);
+    till.sell(&some(20));
+    refuse_buyers(&till, &[4, 5]);
+    let stream = till.start(till.store(), 20);
+    stream.until_even(&till);
+    stream.stop();
+    // The store is put back to an older day.
+    let older = till.mark_at(4);
+    let moved = till
+        .store()
+        .put(0, &Batch::default(), Some(&till.tip()), &older);
+    assert_eq!(moved.unwrap(), Put::Advanced);
+    let stream = till.start(till.store(), 2);
+    stream.until_even(&till);
+    assert_eq!(stream.letters.count(), 2);
+    stream.stop();
+}
+
 every_case!(
+    two_of_a_kind_of_one_order_prove_nothing,
+    one_order_that_comes_often_proves_nothing,
+    two_orders_in_a_quiet_moment_are_the_schema,
+    what_has_a_letter_already_proves_nothing,
     a_refused_payment_is_put_aside_alone_and_comes_back_as_it_is_now,
     a_capture_of_nobodys_order_is_a_letter_of_no_sale,
     devices_of_a_refused_entitlement_come_back_without_a_word,

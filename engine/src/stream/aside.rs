@@ -2,7 +2,8 @@
 //!
 //! In this order: find the refused rows, have them on disk as dead letters, move
 //! the mark past them. A crash anywhere in between leads to the same letters and
-//! the same rows. When nothing of a kind is taken, nothing is put aside either.
+//! the same rows. When nothing of a kind is taken, of several orders, nothing is put
+//! aside either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,23 +11,44 @@ use std::sync::Arc;
 use floodgate_ledger::Ledger;
 
 use super::letters::Letters;
-use super::row::RowKind;
+use super::row::{Row, RowId, RowKind};
 use super::sift::{Refused, Sifted, sift};
 use super::store::{Batch, Mark, OrderStore, Put};
 use super::worker::Halt;
+use crate::domain::ids::{OrderId, UserId};
 
-/// Rows of one kind refused one after the other, each alone of its kind in its batch
-/// and none taken between them: after so many it is the schema and not the rows.
+/// So many whose rows were refused one after the other, each alone with its kind in its
+/// batch and none taken between them: one more, and it is the schema and not the rows.
 const LONE_REFUSALS_MAX: usize = 10;
+
+/// What a row may be poisoned by, and others with it: all that one order has, or all that
+/// one buyer ordered, may be refused for the same reason, and says nothing of the schema.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    User(UserId),
+    Order(OrderId),
+    /// A payment for which no order of ours was named.
+    Own(RowId),
+}
+
+impl Whose {
+    fn row(row: &Row) -> Self {
+        match row {
+            Row::Order(row) => Self::User(row.order.user.clone()),
+            Row::Payment(_) | Row::Entitlement(_) => {
+                row.order().map_or_else(|| Self::Own(row.id()), Self::Order)
+            }
+        }
+    }
+}
 
 pub(super) struct Aside {
     pub ledger: Ledger,
     pub store: Arc<dyn OrderStore>,
     pub letters: Arc<Letters>,
     pub node: u16,
-    /// Records that were refused alone, since the last of their kind that was taken. By
-    /// seq, because a batch that meets a store that is away comes again.
-    pub lone_refusals: BTreeMap<RowKind, BTreeSet<u64>>,
+    /// Whose rows were refused alone, since the last of their kind that was taken.
+    pub lone_refusals: BTreeMap<RowKind, BTreeSet<Whose>>,
 }
 
 impl Aside {
@@ -96,24 +118,29 @@ impl Aside {
     }
 
     /// A store that takes nothing of a kind any more has a broken schema, and a thousand
-    /// dead letters would only hide it. One row alone proves nothing yet.
+    /// dead letters would only hide it. One order alone, or one buyer's, proves nothing
+    /// yet, and what has a letter already nothing new.
     fn judge(&mut self, kind: RowKind, refused: &[Refused]) -> Result<(), Halt> {
-        let mut of_kind = refused.iter().filter(|r| r.row.kind() == kind);
-        let Some(first) = of_kind.next() else {
+        let of_kind = refused.iter().filter(|r| r.row.kind() == kind);
+        let new: Vec<&Refused> = of_kind.filter(|r| !self.letters.has(r.row.seq())).collect();
+        let Some(first) = new.first() else {
             return Ok(());
         };
-        let (seq, id) = (first.row.seq(), first.row.id());
-        let lone = self.lone_refusals.entry(kind).or_default();
-        lone.insert(seq);
-        let alone = of_kind.clone().all(|r| r.row.id() == id);
-        if alone && lone.len() <= LONE_REFUSALS_MAX {
-            return Ok(());
+        let whose: BTreeSet<Whose> = new.iter().map(|r| Whose::row(&r.row)).collect();
+        if whose.len() == 1 {
+            let lone = self.lone_refusals.entry(kind).or_default();
+            lone.extend(whose);
+            if lone.len() <= LONE_REFUSALS_MAX {
+                return Ok(());
+            }
         }
         Err(Halt::Stop(format!(
-            "the order store refuses every {}, {} in the batch from record {seq} on, the first \
-             of them {id}: {}. They are not put aside: mend the store and start the engine again",
+            "the order store refuses every {}, {} in the batch from record {} on, the first of \
+             them {}: {}. They are not put aside: mend the store and start the engine again",
             kind.name(),
-            1 + of_kind.count(),
+            new.len(),
+            first.row.seq(),
+            first.row.id(),
             first.why
         )))
     }

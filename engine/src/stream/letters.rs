@@ -114,6 +114,11 @@ impl Letters {
         self.known.lock().len()
     }
 
+    /// Whether this record has a dead letter.
+    pub(super) fn has(&self, seq: u64) -> bool {
+        self.known.lock().contains_key(&seq)
+    }
+
     /// What of a sale has a dead letter; without one, of payments that are of none.
     pub fn of_sale(&self, sale: Option<&SaleId>) -> BTreeSet<RowId> {
         let known = self.known.lock();
@@ -198,7 +203,7 @@ impl Letters {
     pub(super) fn bury(&self, refused: &[Refused]) -> Result<(), LetterError> {
         let _turn = self.turn.lock();
         for Refused { row, why } in refused {
-            if !self.known.lock().contains_key(&row.seq()) {
+            if !self.has(row.seq()) {
                 tracing::error!(
                     seq = row.seq(),
                     kind = row.kind().name(),

@@ -40,6 +40,12 @@ pub trait Place: Send + Sync {
     fn age(&self);
     /// Lays out an empty place as the first engine did.
     fn first_schema(&self);
+    /// Makes a backup; for a store that nobody has open.
+    fn keep(&self);
+    /// Puts the backup back, under whoever has the store open.
+    fn put_back(&self);
+    /// Leaves nothing of the store, under whoever has it open.
+    fn lose(&self);
 }
 
 /// Tables in which rows may be refused.
@@ -85,6 +91,10 @@ impl SqlitePlace {
 
     fn file(&self) -> PathBuf {
         self.folder.path().join("orders.sqlite")
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.folder.path().join("kept.sqlite")
     }
 
     fn raw(&self) -> rusqlite::Connection {
@@ -158,6 +168,26 @@ impl Place for SqlitePlace {
         ));
         self.meddle("PRAGMA user_version = 1");
     }
+
+    fn keep(&self) {
+        let kept = self.kept();
+        if kept.exists() {
+            std::fs::remove_file(&kept).unwrap();
+        }
+        self.meddle(&format!("VACUUM INTO '{}'", kept.display()));
+    }
+
+    /// By a rename, as whoever knows SQLite's rules would, but in a hurry: the log of the
+    /// file that was there stays behind.
+    fn put_back(&self) {
+        let copy = self.folder.path().join("copy.sqlite");
+        std::fs::copy(self.kept(), &copy).unwrap();
+        std::fs::rename(copy, self.file()).unwrap();
+    }
+
+    fn lose(&self) {
+        std::fs::remove_file(self.file()).unwrap();
+    }
 }
 
 pub struct PostgresPlace {
@@ -176,6 +206,10 @@ impl PostgresPlace {
 
     fn sql(&self, sql: &str) -> String {
         self.server.sql(&self.database, sql)
+    }
+
+    fn on_server(&self, sql: &str) {
+        self.server.sql("postgres", sql);
     }
 }
 
@@ -246,5 +280,23 @@ impl Place for PostgresPlace {
             "CREATE TABLE floodgate_schema (version BIGINT PRIMARY KEY);
              INSERT INTO floodgate_schema VALUES (1)",
         );
+    }
+
+    fn keep(&self) {
+        let name = &self.database;
+        self.on_server(&format!("DROP DATABASE IF EXISTS {name}_kept"));
+        self.on_server(&format!("CREATE DATABASE {name}_kept TEMPLATE {name}"));
+    }
+
+    fn put_back(&self) {
+        let name = &self.database;
+        self.on_server(&format!("DROP DATABASE {name} WITH (FORCE)"));
+        self.on_server(&format!("CREATE DATABASE {name} TEMPLATE {name}_kept"));
+    }
+
+    fn lose(&self) {
+        let name = &self.database;
+        self.on_server(&format!("DROP DATABASE {name} WITH (FORCE)"));
+        self.on_server(&format!("CREATE DATABASE {name}"));
     }
 }

@@ -31,5 +31,6 @@ mod told;
 
 // The stream.
 mod absence;
+mod backups;
 mod carrying;
 mod strangers;

@@ -3,16 +3,16 @@
 //! WAL mode, so that audits read while the stream writes; synchronous FULL,
 //! because the mark lets the ledger forget what the store has.
 
+mod file;
 mod rows;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use floodgate_ledger::{ChainHash, LedgerId, Seq};
-use parking_lot::Mutex;
 use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
+use self::file::File;
 use super::fact::{EntitlementFact, PaymentFact, Stored};
 use super::row::RowId;
 use super::store::{
@@ -26,13 +26,8 @@ const MIGRATIONS: [&str; 2] = [
     include_str!("../migrations/sqlite/0002_after_the_win.sql"),
 ];
 
-/// How long another handle may keep us out before the store counts as away.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-
 pub struct SqliteStore {
-    /// One writer, and a reader of its own so that audits do not hold it up.
-    writer: Mutex<Connection>,
-    reader: Mutex<Connection>,
+    file: File,
 }
 
 fn away(error: rusqlite::Error) -> StoreError {
@@ -41,36 +36,8 @@ fn away(error: rusqlite::Error) -> StoreError {
 
 impl SqliteStore {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let connect = || -> Result<Connection, rusqlite::Error> {
-            let db = Connection::open(path)?;
-            db.busy_timeout(BUSY_WAIT)?;
-            switch_to_wal(&db)?;
-            db.pragma_update(None, "synchronous", "FULL")?;
-            Ok(db)
-        };
-        let mut writer = connect().map_err(away)?;
-        migrate(&mut writer)?;
-        Ok(Self {
-            writer: Mutex::new(writer),
-            reader: Mutex::new(connect().map_err(away)?),
-        })
-    }
-}
-
-/// SQLite waits for locks by itself, but not for this one: of two engines that
-/// start together on a new file, one is told "busy" at once.
-fn switch_to_wal(db: &Connection) -> Result<(), rusqlite::Error> {
-    let began = Instant::now();
-    loop {
-        match db.pragma_update(None, "journal_mode", "WAL") {
-            Err(error)
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
-                    && began.elapsed() < BUSY_WAIT =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            switched => return switched,
-        }
+        let file = File::open(path)?;
+        Ok(Self { file })
     }
 }
 
@@ -150,7 +117,7 @@ impl SqliteStore {
         read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
     ) -> Result<FactPage<T>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut db = self.reader.lock();
+        let mut db = self.file.reader()?;
         let tx = db.transaction().map_err(away)?;
         let mark = read_mark(&tx, node)?;
         let mut select = tx.prepare_cached(sql).map_err(away)?;
@@ -182,7 +149,9 @@ fn columns<'a>(row: &'a Row<'_>) -> Result<Stored<'a>, StoreError> {
 
 impl OrderStore for SqliteStore {
     fn mark(&self, node: u16) -> Result<Option<Mark>, StoreError> {
-        read_mark(&self.reader.lock(), node)
+        // Not on the reader: an audit may hold it for long.
+        let db = self.file.writer()?;
+        read_mark(&db, node)
     }
 
     fn put(
@@ -192,7 +161,7 @@ impl OrderStore for SqliteStore {
         from: Option<&Mark>,
         to: &Mark,
     ) -> Result<Put, StoreError> {
-        let mut db = self.writer.lock();
+        let mut db = self.file.writer()?;
         let tx = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(away)?;
@@ -235,7 +204,7 @@ impl OrderStore for SqliteStore {
     }
 
     fn sales(&self) -> Result<Vec<SaleId>, StoreError> {
-        let db = self.reader.lock();
+        let db = self.file.reader()?;
         let mut select = db
             .prepare_cached(
                 "SELECT sale_id FROM orders UNION SELECT sale_id FROM entitlements
@@ -259,7 +228,7 @@ impl OrderStore for SqliteStore {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<StoredPage, StoreError> {
-        let mut db = self.reader.lock();
+        let mut db = self.file.reader()?;
         let tx = db.transaction().map_err(away)?;
         let mark = read_mark(&tx, node)?;
         let mut orders = Vec::new();
@@ -329,7 +298,7 @@ impl OrderStore for SqliteStore {
     ) -> Result<FactPage<OrderFact>, StoreError> {
         let after = after.map(|id| id.to_string()).unwrap_or_default();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut db = self.reader.lock();
+        let mut db = self.file.reader()?;
         let tx = db.transaction().map_err(away)?;
         let mark = read_mark(&tx, node)?;
         let mut select = tx

@@ -228,7 +228,8 @@ fn a_letter_whose_order_was_taken_after_the_crash_is_gone(fresh: Fresh) {
         stream.stop();
         assert_eq!(till.tables(), till.whole());
         let till = till.reopen();
-        assert_eq!(till.ledger.dead_letters(till::seq(0), 10).unwrap(), []);
+        let letters = till.letters(till.store());
+        assert_eq!(letters.page(0, 10).unwrap(), []);
     }
 }
 

@@ -122,7 +122,7 @@ impl Aside {
     /// yet, and what has a letter already nothing new.
     fn judge(&mut self, kind: RowKind, refused: &[Refused]) -> Result<(), Halt> {
         let of_kind = refused.iter().filter(|r| r.row.kind() == kind);
-        let new: Vec<&Refused> = of_kind.filter(|r| !self.letters.has(r.row.seq())).collect();
+        let new: Vec<&Refused> = of_kind.filter(|r| !self.letters.had(r.row.seq())).collect();
         let Some(first) = new.first() else {
             return Ok(());
         };

@@ -1,11 +1,12 @@
 //! Dead letters: what the order store refuses, kept in the ledger until replayed.
 //!
-//! A letter is durable before the mark moves past its record, and it goes only
-//! after the store took its row. Between the two a crash may repeat either
+//! A letter is durable before the mark moves past its record, and it is seen until
+//! the store took its row. Between the two a crash may repeat either
 //! step: burying the same record again is the same letter, replaying a row
-//! again changes nothing.
+//! again changes nothing. What becomes of it then: `again.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use floodgate_ledger::{DeadLetter, Ledger, ReadError, Seq};
@@ -32,7 +33,7 @@ const TRIES: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replayed {
-    /// In the store; the letter is gone.
+    /// In the store; nobody sees the letter any more.
     Taken,
     /// Kept, with this new reason.
     Refused(String),
@@ -57,22 +58,24 @@ pub enum LetterError {
 }
 
 /// What is asked about letters all the time, without reading them.
-struct Known {
+pub(super) struct Known {
     sale: Option<SaleId>,
     id: RowId,
     at: UnixMs,
 }
 
 pub struct Letters {
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     store: Arc<dyn OrderStore>,
     node: u16,
     clock: Arc<dyn Clock>,
     gauge: IntGauge,
     /// The ledger's letters by seq; changed only after the ledger was.
-    known: Mutex<BTreeMap<u64, Known>>,
+    pub(super) known: Mutex<BTreeMap<u64, Known>>,
+    /// Those that were replayed, and where the ledger ended then. None of them is known.
+    pub(super) taken: Mutex<BTreeMap<u64, Seq>>,
     /// One writes at a time, so that no replay takes away what is being buried.
-    turn: Mutex<()>,
+    pub(super) turn: Mutex<()>,
 }
 
 impl Letters {
@@ -90,14 +93,23 @@ impl Letters {
             clock,
             gauge,
             known: Mutex::default(),
+            taken: Mutex::default(),
             turn: Mutex::default(),
         };
-        let mut after = 0;
+        let mut after = Seq(0);
         loop {
-            let page = letters.page(after, READ_PAGE)?;
-            let Some(last) = page.last() else { break };
+            let found = letters.ledger.dead_letters(after, READ_PAGE)?;
+            let Some(last) = found.last() else { break };
             after = last.seq;
-            letters.know(page.iter().map(|l| (&l.row, l.at)));
+            for found in &found {
+                let letter = read(found)?;
+                match letter.taken_at {
+                    Some(tip) => {
+                        letters.taken.lock().insert(letter.seq, tip);
+                    }
+                    None => letters.know([(&letter.row, letter.at)].into_iter()),
+                }
+            }
         }
         match letters.count() {
             0 => {}
@@ -128,11 +140,26 @@ impl Letters {
 
     /// Letters after `after`, in the order of their records.
     pub fn page(&self, after: u64, limit: usize) -> Result<Vec<Letter>, LetterError> {
-        if after == u64::MAX {
-            return Ok(Vec::new()); // No record comes after the last number there is.
-        }
-        let found = self.ledger.dead_letters(Seq(after), limit)?;
-        found.iter().map(read).collect()
+        let seqs: Vec<u64> = {
+            let known = self.known.lock();
+            let later = known.range((Bound::Excluded(after), Bound::Unbounded));
+            later.map(|(seq, _)| *seq).collect()
+        };
+        let found = seqs.into_iter().filter_map(|seq| {
+            let found = self.found(seq).transpose()?;
+            Some(found.and_then(|found| read(&found)))
+        });
+        // One may have been replayed in between.
+        let there = found.filter(|l| l.as_ref().map_or(true, |l| l.taken_at.is_none()));
+        there.take(limit).collect()
+    }
+
+    pub(super) fn found(&self, seq: u64) -> Result<Option<DeadLetter>, LetterError> {
+        let Some(before) = seq.checked_sub(1) else {
+            return Ok(None);
+        };
+        let found = self.ledger.dead_letters(Seq(before), 1)?;
+        Ok(found.into_iter().next().filter(|l| l.seq.0 == seq))
     }
 
     /// As the ledger has it now.
@@ -147,29 +174,19 @@ impl Letters {
     /// version; what became of it since is not undone. Blocks.
     pub fn replay(&self, seq: u64) -> Result<Replayed, LetterError> {
         let _turn = self.turn.lock();
-        let Some(before) = seq.checked_sub(1) else {
+        if !self.has(seq) {
+            return Ok(Replayed::Missing);
+        }
+        let Some(found) = self.found(seq)? else {
             return Ok(Replayed::Missing);
         };
-        let found = self.ledger.dead_letters(Seq(before), 1)?;
-        let Some(found) = found.first().filter(|l| l.seq.0 == seq) else {
-            return Ok(Replayed::Missing);
-        };
-        let dead = read(found)?.row;
-        let batch = match self.current(dead.sale(), &dead.id())? {
-            // The refusal may concern the old snapshot only, so that one stays out.
-            Some(newer) if newer.version() > dead.version() => Batch {
-                rows: vec![newer],
-                events: vec![dead.clone()],
-            },
-            Some(_) | None => Batch {
-                rows: vec![dead.clone()],
-                ..Batch::default()
-            },
-        };
+        let letter = read(&found)?;
+        let batch = self.batch_of(std::slice::from_ref(&letter))?;
+        let dead = letter.row;
         let (kind, id) = (dead.kind().name(), dead.id());
         match self.put(&batch)? {
             None => {
-                self.remove(&[seq])?;
+                self.lay_by(&[seq])?;
                 tracing::info!(seq, kind, %id, "a dead letter was replayed");
                 Ok(Replayed::Taken)
             }
@@ -181,9 +198,27 @@ impl Letters {
         }
     }
 
+    /// What these letters are of as it is now, and the events of the dead versions.
+    pub(super) fn batch_of(&self, letters: &[Letter]) -> Result<Batch, LetterError> {
+        let mut batch = Batch::default();
+        for Letter { row: dead, .. } in letters {
+            match self.current(dead.sale(), &dead.id())? {
+                // The refusal may concern the old snapshot only, so that one stays out.
+                Some(newer) if newer.version() > dead.version() => {
+                    batch.rows.push(newer);
+                    batch.events.push(dead.clone());
+                }
+                Some(_) | None => batch.rows.push(dead.clone()),
+            }
+        }
+        batch.rows.sort_by_key(Row::seq);
+        batch.rows.dedup_by_key(|row| row.seq());
+        Ok(batch)
+    }
+
     /// The mark stays where it is; that it is this ledger's is part of the question.
     /// Returns why the store refuses, if it does.
-    fn put(&self, batch: &Batch) -> Result<Option<String>, LetterError> {
+    pub(super) fn put(&self, batch: &Batch) -> Result<Option<String>, LetterError> {
         let mut mark = self.store.mark(self.node)?;
         for _ in 0..TRIES {
             if let Some(mark) = &mark {
@@ -240,10 +275,10 @@ impl Letters {
             return Ok(());
         }
         let _turn = self.turn.lock();
-        self.remove(&stale)
+        self.lay_by(&stale)
     }
 
-    fn write(&self, entries: &[(&Row, String)]) -> Result<(), LetterError> {
+    pub(super) fn write(&self, entries: &[(&Row, String)]) -> Result<(), LetterError> {
         let now = self.clock.now();
         let at = |seq: u64| self.known.lock().get(&seq).map_or(now, |k| k.at);
         let letters = entries
@@ -255,32 +290,18 @@ impl Letters {
                     .into(),
             })
             .collect();
-        durably(async {
-            self.ledger
-                .bury(letters)
-                .await
-                .map_err(text)?
-                .await
-                .map_err(text)
-        })?;
+        self.write_notes(letters)?;
+        let seqs: BTreeSet<u64> = entries.iter().map(|(row, _)| row.seq()).collect();
+        self.taken.lock().retain(|seq, _| !seqs.contains(seq));
         self.know(entries.iter().map(|(row, _)| (*row, at(row.seq()))));
         Ok(())
     }
 
-    fn remove(&self, seqs: &[u64]) -> Result<(), LetterError> {
-        let letters: Vec<Seq> = seqs.iter().copied().map(Seq).collect();
+    pub(super) fn write_notes(&self, letters: Vec<DeadLetter>) -> Result<(), LetterError> {
         durably(async {
-            self.ledger
-                .unbury(&letters)
-                .await
-                .map_err(text)?
-                .await
-                .map_err(text)
+            let receipt = self.ledger.bury(letters).await.map_err(text)?;
+            receipt.await.map_err(text)
         })?;
-        let mut known = self.known.lock();
-        known.retain(|seq, _| !seqs.contains(seq));
-        self.gauge
-            .set(i64::try_from(known.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -293,12 +314,15 @@ impl Letters {
             .collect();
         let mut known = self.known.lock();
         known.extend(letters);
-        self.gauge
-            .set(i64::try_from(known.len()).unwrap_or(i64::MAX));
+        self.show(known.len());
+    }
+
+    pub(super) fn show(&self, n: usize) {
+        self.gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(super) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
@@ -308,7 +332,7 @@ fn shortened(mut why: String) -> String {
 }
 
 /// Waits for the fsync on a thread that may block.
-fn durably<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, LetterError> {
+pub(super) fn durably<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, LetterError> {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(text)

@@ -3,6 +3,7 @@
 //! It knows records and rows, not HTTP and not stock. The store's own mark says
 //! where it stands; everything it does may be done twice without harm.
 
+mod again;
 mod aside;
 mod fact;
 mod lag;

@@ -4,7 +4,7 @@
 //! that may have been trimmed by then, and what only the record says beside them.
 //! The note's bytes outlive every version of the engine: tags are never reused.
 
-use floodgate_ledger::{DeadLetter, Kind};
+use floodgate_ledger::{DeadLetter, Kind, Seq};
 use prost::Message as _;
 
 use super::fact::Source;
@@ -22,6 +22,8 @@ pub struct Letter {
     pub why: String,
     /// When it was refused for the first time.
     pub at: UnixMs,
+    /// Where the ledger ended when it was replayed; nothing until then.
+    pub(super) taken_at: Option<Seq>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -38,6 +40,9 @@ pub(super) struct Note {
     /// What an order's own body says of an order; nothing where it is one.
     #[prost(message, optional, tag = "4")]
     pub record: Option<Around>,
+    /// Where the ledger ended when the store had taken it after all; nothing until then.
+    #[prost(uint64, optional, tag = "5")]
+    pub taken_at: Option<u64>,
 }
 
 /// What a record says around its body.
@@ -70,6 +75,7 @@ impl Note {
                     at_ms: source.at.0,
                 }),
             },
+            taken_at: None,
         }
     }
 }
@@ -97,6 +103,7 @@ pub(super) fn read(found: &DeadLetter) -> Result<Letter, LetterError> {
         row: row.ok_or_else(unknown)?,
         why: note.why,
         at: UnixMs(note.at_ms),
+        taken_at: note.taken_at.map(Seq),
     })
 }
 
@@ -116,6 +123,7 @@ mod tests {
             why: "no".into(),
             at_ms: 300,
             record: None,
+            taken_at: None,
         };
         let payment = Note {
             record: Some(Around {
@@ -129,7 +137,12 @@ mod tests {
         let of_order = b"\x0a\x03tea\x12\x02no\x18\xac\x02".to_vec();
         let around = b"\x22\x0d\x08\x05\x12\x04shop\x18\x03\x20\xad\x02";
         let of_payment = [of_order.as_slice(), around].concat();
-        for (note, bytes) in [(order, of_order), (payment, of_payment)] {
+        let taken = Note {
+            taken_at: Some(302),
+            ..order.clone()
+        };
+        let of_taken = [of_order.as_slice(), b"\x28\xae\x02"].concat();
+        for (note, bytes) in [(order, of_order), (payment, of_payment), (taken, of_taken)] {
             assert_eq!(note.encode_to_vec(), bytes);
             assert_eq!(Note::decode(&bytes[..]), Ok(note));
         }

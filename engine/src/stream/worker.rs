@@ -135,6 +135,7 @@ impl StreamWorker {
             stride: Stride::new(config.batch_records_max),
             config,
             calm: false,
+            doubt: true,
             ahead: VecDeque::new(),
             lag: Lag::new(lagging, metrics.clone()),
             signs,
@@ -206,6 +207,8 @@ struct Worker {
     chance: Rng,
     /// Nobody bought during the last batch.
     calm: bool,
+    /// The store may be a copy from an older day.
+    doubt: bool,
     stride: Stride,
     /// What follows the last batch, as far as it was read already.
     ahead: VecDeque<Load>,
@@ -234,7 +237,14 @@ impl From<StoreError> for Halt {
 
 impl From<LetterError> for Halt {
     fn from(error: LetterError) -> Self {
-        Self::Stop(error.to_string())
+        match error {
+            LetterError::Store(error) => error.into(),
+            LetterError::Mark(error) => error.into(),
+            LetterError::Busy => Self::Away(error.to_string()),
+            LetterError::Read(_) | LetterError::Note { .. } | LetterError::Write(_) => {
+                Self::Stop(error.to_string())
+            }
+        }
     }
 }
 
@@ -260,7 +270,7 @@ impl Worker {
             let step = if known {
                 self.step(&mut mark)
             } else {
-                self.begin().map(|found| {
+                self.begin(mark.as_ref()).map(|found| {
                     if mark.is_some() && mark != found {
                         tracing::info!(?found, "the order store stands elsewhere than last heard");
                     }
@@ -284,6 +294,7 @@ impl Worker {
                     } else if heard_at.elapsed() >= self.config.look_wait {
                         known = false;
                     }
+                    known &= !self.doubt;
                     let rest = pace::rest(n_carried, worked, &self.config);
                     self.calm = rest.is_zero();
                     self.shared.sleep(rest);
@@ -294,12 +305,11 @@ impl Worker {
                     *self.shared.state.lock() = StreamState::Waiting(why);
                     // What the store has is unknown now: ask it, and spare it a while.
                     known = false;
+                    self.doubt = true;
                     self.calm = false;
-                    if carried {
-                        // Perhaps it was too much at once.
-                        self.stride.away();
-                        self.ahead.clear();
-                    }
+                    // Perhaps it was too much at once.
+                    self.stride.away();
+                    self.ahead.clear();
                     let wait = pace::retry_wait(retry, self.chance.f64());
                     self.shared.sleep(wait);
                     retry = (retry * 2).min(self.config.retry_max);
@@ -323,12 +333,25 @@ impl Worker {
         self.lag.show(first_after(mark), self.aside.letters.now());
     }
 
-    /// The store's mark, if it can be from this ledger at all.
-    fn begin(&self) -> Result<Option<Mark>, Halt> {
-        let mark = self.store.mark(self.config.node)?;
+    /// The store's mark, if it can be from this ledger at all. A store that is not known to
+    /// be the one it was gets what was replayed into it.
+    fn begin(&mut self, before: Option<&Mark>) -> Result<Option<Mark>, Halt> {
+        self.stride.ask(1);
+        let mut mark = self.store.mark(self.config.node)?;
         if let Some(mark) = &mark {
             witness::check(&self.ledger, mark)?;
         }
+        let letters = &self.aside.letters;
+        if self.doubt || mark.as_ref() != before {
+            self.doubt = true;
+            let n_max = self.stride.now();
+            self.stride.ask(n_max.min(letters.n_taken()));
+            if letters.put_again(mark.as_ref(), n_max)? {
+                mark = mark.or_else(|| Some(Mark::genesis(&self.ledger)));
+            }
+            self.doubt = false;
+        }
+        letters.let_go()?;
         Ok(mark)
     }
 
@@ -401,7 +424,7 @@ impl Worker {
     }
 
     /// Somebody else moved the mark: goes on from there, if it is of this ledger.
-    fn follow(&self, mark: &mut Option<Mark>, actual: Option<Mark>) -> Result<(), Halt> {
+    fn follow(&mut self, mark: &mut Option<Mark>, actual: Option<Mark>) -> Result<(), Halt> {
         tracing::warn!(
             ?actual,
             "the order store's mark moved under us; going on from there"
@@ -410,6 +433,7 @@ impl Worker {
             witness::check(&self.ledger, actual)?;
         }
         *mark = actual;
+        self.doubt = true;
         Ok(())
     }
 

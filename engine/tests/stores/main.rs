@@ -33,4 +33,5 @@ mod told;
 mod absence;
 mod backups;
 mod carrying;
+mod letters;
 mod strangers;

@@ -283,8 +283,13 @@ impl Ledger {
     /// to go on. Damage shuts the ledger for ever. Blocks.
     pub fn scrub(&self, rest: impl FnMut() -> bool) -> Result<Option<Scrubbed>, ReadError> {
         let done = self.reader().scrub(rest);
-        if let Err(error) = &done {
-            self.inner.shared.latch(&format!("damaged: {error}"));
+        match &done {
+            Err(error @ (ReadError::Damaged(_) | ReadError::Corrupt(_))) => {
+                self.inner.shared.latch(&error.to_string());
+            }
+            // A disk or a limit that said no once says nothing of what stands there.
+            Err(ReadError::Trimmed { .. } | ReadError::Format { .. } | ReadError::Device(_))
+            | Ok(_) => {}
         }
         done
     }

@@ -201,6 +201,7 @@ pub async fn run(
         books: Arc::new(books),
         metrics: ReconcileMetrics::register(&registry).map_err(text)?,
     });
+    let books = Arc::clone(&reconciler.books);
     let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));
 
     let (stop_paying, paying_stops) = watch::channel(false);
@@ -299,6 +300,7 @@ pub async fn run(
         why = fallen => Err(why),
     };
     ready.store(false, Ordering::Relaxed);
+    books.stop();
     // After a failed write, or without a desk, nothing more can be promised: what is
     // under way must not be answered, and the process ends.
     stopped?;

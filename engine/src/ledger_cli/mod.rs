@@ -115,8 +115,8 @@ fn verify(path: &Path, out: &mut impl Write) -> Result<(), Stopped> {
     let id = reader.identity().map_err(|e| said(path, e))?.id;
     writeln!(
         out,
-        "ok: ledger {id}: {} records after {}, {} entries of other tables, tip {} {}",
-        report.records, report.after, report.entries, report.tip.seq, report.tip.hash
+        "ok: ledger {id} with {} entries: {} records after {}, tip {} {}",
+        report.entries, report.records, report.after, report.tip.seq, report.tip.hash
     )?;
     Ok(())
 }

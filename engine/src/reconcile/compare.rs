@@ -10,14 +10,8 @@ use crate::sale::{BucketAudit, Line};
 /// SKUs of a bucket that a message names; what comes after is counted.
 const SKUS_NAMED: usize = 5;
 
-/// What each bucket's audit says about each SKU, and what the order store was found to have
-/// otherwise, if it was compared. `opened` and `drift_store` are by position of the SKU.
-pub(super) fn skus(
-    sale: &Sale,
-    opened: &[u64],
-    audits: &[BucketAudit],
-    drift_store: Option<&[u64]>,
-) -> Vec<SkuReport> {
+/// What each bucket's audit says about each SKU. `opened` is by position of the SKU.
+pub(super) fn skus(sale: &Sale, opened: &[u64], audits: &[BucketAudit]) -> Vec<SkuReport> {
     let mut sums = vec![(Line::default(), 0_u64); sale.skus.len()];
     for audit in audits {
         for ((sum, drift), (line, by)) in sums.iter_mut().zip(audit.facts.iter().zip(audit.drift()))
@@ -48,7 +42,7 @@ pub(super) fn skus(
             transfer: opened.saturating_sub(allotted),
             oversold: (held + sold).saturating_sub(opened - withdrawn.min(*opened)),
             drift_host_ledger,
-            drift_ledger_store: drift_store.map_or(0, |units| units[at]),
+            drift_ledger_store: 0,
         }
     })
     .collect()
@@ -140,23 +134,17 @@ mod tests {
         let opened = vec![64 * 50; SKUS_MAX];
         let mut audits: Vec<_> = (0..64).map(|b| audit(b, &vec![LINE; SKUS_MAX])).collect();
         audits[9].host.skus[9_999].held += 4;
-        let mut store = vec![0; SKUS_MAX];
-        store[5_000] = 1;
-        let reports = skus(&sale, &opened, &audits, Some(&store));
+        let reports = skus(&sale, &opened, &audits);
         assert_eq!(reports.len(), SKUS_MAX);
         assert_eq!(reports[9_999].drift_host_ledger, 4);
-        assert_eq!(reports[5_000].drift_ledger_store, 1);
         assert_eq!(reports[1].sku_id, "s00001");
         for report in &reports {
             assert_eq!((report.held, report.sold), (64 * 3, 64 * 2));
             assert_eq!((report.available, report.transfer), (64 * 44, 0));
             assert_eq!((report.withdrawn, report.oversold), (64, 0));
         }
-        let drift: u64 = reports
-            .iter()
-            .map(|r| r.drift_host_ledger + r.drift_ledger_store)
-            .sum();
-        assert_eq!(drift, 5);
+        let drift: u64 = reports.iter().map(|r| r.drift_host_ledger).sum();
+        assert_eq!(drift, 4);
         assert_eq!(bucket(&sale, &audits[8]), None);
         let said = bucket(&sale, &audits[9]).expect("it differs");
         assert!(said.contains("SKU s09999: the host says"), "{said}");
@@ -182,7 +170,7 @@ mod tests {
                 sold,
                 withdrawn,
             };
-            skus(&sale, &[5], &[audit(0, &[line])], None)[0].oversold
+            skus(&sale, &[5], &[audit(0, &[line])])[0].oversold
         };
         assert_eq!(live(3, 2, 0), 0);
         assert_eq!(live(3, 3, 0), 1);

@@ -12,6 +12,9 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{self, AtomicBool};
+use std::thread;
+use std::time::Instant;
 
 use floodgate_ledger::{Ledger, ReadError, Seq, View};
 
@@ -97,6 +100,9 @@ pub(super) struct Cut<'a> {
     mark: &'a Mark,
     /// What the store refuses; it is compared when it was replayed.
     dead: &'a BTreeSet<RowId>,
+    /// Rests after each page, per time that it took.
+    rests: u32,
+    is_over: &'a AtomicBool,
 }
 
 impl<'a> Cut<'a> {
@@ -107,6 +113,7 @@ impl<'a> Cut<'a> {
         sale: Option<&'a Sale>,
         mark: &'a Mark,
         dead: &'a BTreeSet<RowId>,
+        (rests, is_over): (u32, &'a AtomicBool),
     ) -> Result<Self, ReadError> {
         Ok(Self {
             ledger,
@@ -116,6 +123,8 @@ impl<'a> Cut<'a> {
             sale,
             mark,
             dead,
+            rests,
+            is_over,
         })
     }
 
@@ -183,7 +192,12 @@ impl<'a> Cut<'a> {
     fn settled<T: Fact>(&self, mut see: impl FnMut(&T, bool)) -> Result<u64, Error> {
         let mut n = 0;
         let kind = Some(T::KIND.kind());
-        for found in self.view.entities(Some(self.group()), kind, false) {
+        let mut began = Instant::now();
+        let all = self.view.entities(Some(self.group()), kind, false);
+        for (at, found) in all.enumerate() {
+            if at % PAGE == PAGE - 1 {
+                self.rest(&mut began)?;
+            }
             let found = found?;
             let fact = T::read(&Source::of_snapshot(&found)).ok();
             let is_dead = fact.as_ref().is_some_and(|fact| self.is_dead(fact));
@@ -205,6 +219,7 @@ impl<'a> Cut<'a> {
     ) -> Result<Option<Drift>, Error> {
         let mut drift = Drift::default();
         let (mut n_known, mut last) = (0_u64, None);
+        let mut began = Instant::now();
         loop {
             let FactPage { mut facts, mark } = T::page(self, last.as_ref())?;
             if !self.is_at_least_here(mark) {
@@ -235,9 +250,19 @@ impl<'a> Cut<'a> {
                 Some(fact) => last = Some(fact),
                 None => break,
             }
+            self.rest(&mut began)?;
         }
         drift.n += n_settled.saturating_sub(n_known);
         Ok(Some(drift))
+    }
+
+    fn rest(&self, began: &mut Instant) -> Result<(), Error> {
+        thread::sleep(began.elapsed() * self.rests);
+        *began = Instant::now();
+        if self.is_over.load(atomic::Ordering::Relaxed) {
+            return Err(Error::Over);
+        }
+        Ok(())
     }
 
     /// A version after `version`, and one that the ledger has had by now.
@@ -381,6 +406,8 @@ pub(super) enum Error {
     Store(#[from] StoreError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error("the engine stops")]
+    Over,
 }
 
 #[cfg(test)]

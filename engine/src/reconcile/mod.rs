@@ -142,11 +142,22 @@ impl Reconciler {
             differences.push(said);
             self.count("host_ledger");
         }
+        let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
+        let mut skus = compare::skus(sale, &opened, &audits);
+        // At once, before the order store is asked, which may take its time. A sale that is
+        // whole again sells again; whether it is, only all buckets tell.
+        let oversold = skus.iter().any(|s| s.oversold > 0);
+        if oversold || audits.len() == usize::from(sale.buckets) {
+            live.set_broken(oversold);
+        }
         let (compared, n_dead) = self.ask_store(Some(live), depth, &mut differences).await;
         let compared = compared.as_deref();
-        let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
-        let drift_store = compared.map(|c| &c.orders.drift_units[..]);
-        let mut skus = compare::skus(sale, &opened, &audits, drift_store);
+        for (sku, drift) in skus
+            .iter_mut()
+            .zip(compared.iter().flat_map(|c| &c.orders.drift_units))
+        {
+            sku.drift_ledger_store = *drift;
+        }
         // Nothing happened between the audits and the cut, so they are of one moment.
         let tip_after = self.selling.ledger().tip().seq;
         let stood_still = |c: &&Compared| tip_before == c.tip && tip_before == tip_after;
@@ -165,11 +176,6 @@ impl Reconciler {
                     self.count("host_ledger");
                 }
             }
-        }
-        // A sale that is whole again sells again; whether it is, only all buckets tell.
-        let oversold = skus.iter().any(|s| s.oversold > 0);
-        if oversold || audits.len() == usize::from(sale.buckets) {
-            live.set_broken(oversold);
         }
         for sku in &skus {
             if sku.oversold > 0 {
@@ -214,6 +220,7 @@ impl Reconciler {
             Ok(Ok(compared)) => compared,
             // A stranger's store is one difference a sale, and none beside.
             Ok(Err(BooksError::Foreign(_))) if is_loose => None,
+            Ok(Err(BooksError::Over)) => None,
             Ok(Err(why @ (BooksError::Foreign(_) | BooksError::Damaged(_)))) => {
                 differences.push(why.to_string());
                 self.count("ledger_store");

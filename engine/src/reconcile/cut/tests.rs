@@ -164,7 +164,15 @@ impl Room {
     fn cut(&self, store: &Fake, dead: &[&Order]) -> Option<Orders> {
         let dead: BTreeSet<RowId> = dead.iter().map(|order| RowId::Order(order.id)).collect();
         let mark = store.mark(0).expect("reads").expect("a mark");
-        let cut = Cut::new(&self.ledger, (store, 0), Some(&self.sale), &mark, &dead);
+        let is_over = AtomicBool::new(false);
+        let cut = Cut::new(
+            &self.ledger,
+            (store, 0),
+            Some(&self.sale),
+            &mark,
+            &dead,
+            (0, &is_over),
+        );
         cut.expect("a view").orders(&self.sale).expect("compared")
     }
 }

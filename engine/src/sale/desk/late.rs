@@ -65,6 +65,10 @@ enum Said {
 impl Desk {
     /// In the order in which they came.
     pub(super) async fn late(&mut self, now: UnixMs, mut lates: VecDeque<(Late, Turn)>) {
+        if !lates.is_empty() {
+            // What others decided may be about the same money.
+            self.land_all().await;
+        }
         while !lates.is_empty() {
             let mut slate = self.slate(now);
             let mut tells = Vec::new();

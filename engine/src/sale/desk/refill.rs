@@ -5,7 +5,7 @@
 //! same SKUs stands behind. A bucket with a line gives all the same: journeys are one at a
 //! time, and the one for its own first is still to come (decision 0029).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 
 use floodgate_ledger::{Group, Seq};
@@ -97,11 +97,14 @@ impl Line {
         }
     }
 
-    /// All money that waits for this order.
-    fn take_late(&mut self, order: OrderId) -> Vec<Late> {
+    /// All money that waits for these orders.
+    fn take_late(&mut self, orders: &HashSet<OrderId>) -> Vec<Late> {
+        if self.n_late == 0 || orders.is_empty() {
+            return Vec::new();
+        }
         let (ours, others) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|w| matches!(w, Waiting::Late { late, .. } if late.order == order));
+            .partition(|w| matches!(w, Waiting::Late { late, .. } if orders.contains(&late.order)));
         self.waiting = others;
         let ours: VecDeque<Waiting> = ours;
         self.n_late -= ours.len();
@@ -176,11 +179,11 @@ impl Desk {
     /// Money for which units came.
     async fn come(&mut self, now: UnixMs, lates: &mut VecDeque<(Late, Turn)>) {
         let lates = std::mem::take(lates);
-        let orders: Vec<OrderId> = lates.iter().map(|(late, _)| late.order).collect();
+        let orders: HashSet<OrderId> = lates.iter().map(|(late, _)| late.order).collect();
         self.late(now, lates).await;
         // Told again, or paid twice: needs no units any more, and would go on asking for
         // them.
-        let again = orders.into_iter().flat_map(|id| self.line.take_late(id));
+        let again = self.line.take_late(&orders).into_iter();
         let again = again.map(|late| (late, Turn::First)).collect();
         self.late(now, again).await;
     }

@@ -159,8 +159,7 @@ impl Desk {
             }
         }
         self.send_off(slate, tells).await;
-        if !late.is_empty() && !late_on_purpose() || self.flights.is_crowded() {
-            // Others of the same turn: an order that is late may have been paid by them.
+        if self.flights.is_crowded() {
             self.land_all().await;
         }
         self.late(now, late).await;
@@ -236,12 +235,6 @@ impl Desk {
             wishes.push(Wish { order: id, act });
         }
     }
-}
-
-/// Only the test that proves that units are held again after all have landed.
-fn late_on_purpose() -> bool {
-    fail::fail_point!("late-before-landing", |_| true);
-    false
 }
 
 pub(super) fn unread(error: &FactError, order: OrderId, reply: oneshot::Sender<Captured>) -> Tell {

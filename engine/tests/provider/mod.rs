@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test file uses its own part of this.
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use floodgate_engine::domain::sign::Secret;
@@ -112,6 +113,29 @@ impl Shop {
         let shop = Self::open(folder, units, &payment, None);
         assert_eq!(shop.secret, secret, "it is kept over restarts");
         shop
+    }
+
+    /// Killed, and back at its address after what happens `meanwhile`.
+    pub fn at_the_same_address(self, meanwhile: impl FnOnce()) -> Self {
+        let Self { engine, folder, .. } = self;
+        let at = engine.public.clone();
+        engine.kill();
+        meanwhile();
+        let config = folder.path().join("floodgate.toml");
+        let config = std::fs::read_to_string(config).expect("its configuration");
+        let engine = Engine::start_on(&folder, &config, &at, "127.0.0.1:0", "");
+        Self::at(engine.expect("its address is free"), folder)
+    }
+
+    /// Stopped, started again, and what is done to its folder between.
+    pub fn meanwhile(self, work: impl FnOnce(&Path)) -> Self {
+        let Self { engine, folder, .. } = self;
+        assert!(engine.stop());
+        work(folder.path());
+        let config = folder.path().join("floodgate.toml");
+        let config = std::fs::read_to_string(config).expect("its configuration");
+        let engine = Engine::start(&folder, &config);
+        Self::at(engine, folder)
     }
 
     pub fn win(&self, user: &str, key: &str) -> String {

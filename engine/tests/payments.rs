@@ -333,6 +333,40 @@ fn money_that_does_not_match_waits_for_a_person() {
 }
 
 #[test]
+fn somebody_who_pays_again_after_a_rejected_payment_is_seen_to_pay() {
+    let shop = shop(2, "");
+    let order = shop.win("ana", "k1");
+    let status = || {
+        let path = format!("/v1/payments/{order}/status");
+        shop.engine.get("ana", &path).json
+    };
+    let wrong = shop.body(&order, "t1", &[("amountCent", json!(99))]);
+    shop.told(&wrong, "REVIEW", false);
+    let id = shop.payment("t1")["paymentId"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let path = format!("/admin/v1/payments/{id}/reject");
+    let rejected = shop
+        .engine
+        .admin("POST", &path, r#"{"reason":"wrong amount"}"#);
+    assert_eq!(rejected.status, 200, "{}", rejected.body);
+    shop.until("t1", "REFUNDED");
+    assert_eq!(status()["inProgress"], false);
+
+    let open = shop.prepay("ana", &order, r#"{"channel":"card"}"#);
+    assert_eq!(open.status, 200, "{}", open.body);
+    assert_eq!(status()["inProgress"], true);
+    assert_eq!(status()["session"]["prepayToken"], open.json["prepayToken"]);
+    // Told again, the old payment does not end what was begun since.
+    shop.told(&wrong, "REFUNDED", true);
+    assert_eq!(status()["inProgress"], true);
+    shop.told(&shop.body(&order, "t2", &[]), "APPLIED", false);
+    assert_eq!(status()["inProgress"], false);
+    assert_eq!(status()["orderStatus"], "PAID");
+}
+
+#[test]
 fn a_failed_attempt_takes_nothing_back() {
     let shop = shop(2, "");
     let order = shop.win("ana", "k1");

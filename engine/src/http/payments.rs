@@ -157,10 +157,7 @@ pub(super) fn status(public: &Public, call: &Call, id: &str) -> Result<Reply, Pr
     let payments = payments_of(public, &order)?;
     let now = public.selling.clock().now();
     let waits = order.state.is_held();
-    let session = public
-        .payments
-        .session(order.id, now)
-        .filter(|_| waits && payments.is_empty());
+    let session = public.payments.session(order.id, now).filter(|_| waits);
     let out = Out {
         order_id: order.id.to_string(),
         order_status: order.state.name(),
@@ -280,7 +277,8 @@ async fn capture(public: &Public, callback: &Callback) -> Answered {
         }
     };
     let payments = &public.payments;
-    if let Some(order) = payment.order {
+    // Told again, it says nothing of a session that was opened since.
+    if let Some(order) = payment.order.filter(|_| !replayed) {
         payments.forget(order);
     }
     let result = if replayed {

@@ -4,8 +4,9 @@
 #[path = "places/after.rs"]
 mod after;
 mod common;
+mod provider;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
@@ -86,22 +87,26 @@ impl Site {
     }
 
     fn recover(&self) -> Value {
-        let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
-            .arg("recover")
-            .arg("--config")
-            .arg(self.folder.path().join("floodgate.toml"))
-            .arg("--data-dir")
-            .arg(self.folder.path().join("data"))
-            .env("RUST_LOG", "warn")
-            .output()
-            .expect("it runs");
-        let (text, said) = (
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr),
-        );
-        assert!(done.status.success(), "{text}{said}");
-        serde_json::from_str(&text).expect("a report")
+        recover(self.folder.path())
     }
+}
+
+fn recover(folder: &Path) -> Value {
+    let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .arg("recover")
+        .arg("--config")
+        .arg(folder.join("floodgate.toml"))
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .env("RUST_LOG", "warn")
+        .output()
+        .expect("it runs");
+    let (text, said) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(done.status.success(), "{text}{said}");
+    serde_json::from_str(&text).expect("a report")
 }
 
 /// A reconciliation that could look at the order store.
@@ -364,4 +369,54 @@ fn the_ledger_dump_tells_them_in_words() {
     assert_eq!(nobody["body"]["state"], "REVIEW");
     assert_eq!(of("entitlement").len(), 2);
     assert_eq!(of("entitlement")[1]["body"]["work"], "symphony");
+}
+
+/// There is nothing that a refund could send back, and it would be due for ever.
+#[test]
+fn an_order_whose_payment_no_copy_has_is_refunded_once_it_is_told_again() {
+    let shop = provider::shop(4, "");
+    let (order, kept) = (shop.win("ana", "k1"), shop.win("bob", "k1"));
+    shop.told(&shop.body(&order, "t1", &[]), "APPLIED", false);
+    shop.told(&shop.body(&kept, "t2", &[]), "APPLIED", false);
+    let store = shop.engine.data.join("orders.sqlite");
+    shop.wait("the store has both payments", || {
+        let store = rusqlite::Connection::open(&store).expect("it opens");
+        store.query_row("SELECT count(*) FROM payments", [], |row| row.get(0)) == Ok(2)
+    });
+    let shop = shop.meanwhile(|folder| {
+        std::fs::remove_dir_all(folder.join("data/ledger")).expect("its ledger is lost");
+        let store = rusqlite::Connection::open(folder.join("data/orders.sqlite"));
+        let lost = store.expect("it opens").execute("DELETE FROM payments", []);
+        assert_eq!(lost.expect("it deletes"), 2);
+        let mut unproven = [order.as_str(), kept.as_str()];
+        unproven.sort_unstable();
+        assert_eq!(recover(folder)["sales"][0]["unproven"], json!(unproven));
+    });
+    let refund = |order: &str| {
+        let path = format!("/admin/v1/orders/{order}/refund");
+        let asked = r#"{"restock":true,"reason":"does not fit"}"#;
+        shop.engine.admin("POST", &path, asked)
+    };
+    let refused = refund(&order);
+    assert_eq!(refused.code(), (423, "ORDER_STATE_INVALID"));
+    assert!(
+        refused.body.contains("tell the payment again"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(shop.order("ana", &order)["status"], "PAID");
+
+    for (order, txn) in [(&order, "t1"), (&kept, "t2")] {
+        shop.told(&shop.body(order, txn, &[]), "APPLIED", false);
+        shop.told(&shop.body(order, txn, &[]), "APPLIED", true);
+    }
+    // What comes beside it is too much, as ever.
+    shop.told(&shop.body(&kept, "t3", &[]), "REFUND_DUE", false);
+    shop.until("t3", "REFUNDED");
+    assert_eq!(refund(&order).status, 200);
+    shop.until("t1", "REFUNDED");
+    assert_eq!(shop.order("ana", &order)["status"], "REFUNDED");
+    assert_eq!(shop.order("bob", &kept)["status"], "PAID");
+    assert_eq!(shop.payment("t2")["status"], "APPLIED");
+    assert_eq!(shop.engine.differences(), 0);
 }

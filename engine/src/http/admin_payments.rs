@@ -177,6 +177,11 @@ impl Admin {
                     order.state.name()
                 ),
             )),
+            Changed::Unproven(_) => Err(Problem::new(
+                Code::OrderStateInvalid,
+                "what paid this order is not known since a recovery, so there is nothing to send \
+                 back; have its provider tell the payment again, then refund it",
+            )),
             Changed::Missing(_) => Err(no_order()),
             Changed::Unknown => Err(unknown()),
         }

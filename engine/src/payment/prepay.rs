@@ -138,7 +138,9 @@ impl Payments {
             let event = OrderEvent::PaymentStarted { until };
             match selling.change(order.id, event).await {
                 Changed::Now(order) => order,
-                Changed::Illegal(order) => return Prepaid::Illegal(order),
+                Changed::Illegal(order) | Changed::Unproven(order) => {
+                    return Prepaid::Illegal(order);
+                }
                 Changed::Missing(_) => return Prepaid::Missing,
                 Changed::Unknown => return Prepaid::Unknown,
             }

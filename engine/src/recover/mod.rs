@@ -82,8 +82,8 @@ pub struct SaleReport {
     pub differing: Vec<String>,
     /// Where a copy ended between a payment and its order, and what was made of it.
     pub mended: Vec<String>,
-    /// Orders that are paid and whose payment stands in no copy: look before one of them
-    /// is given back.
+    /// Orders that are paid and whose payment stands in no copy: one of them is refunded
+    /// only when the payment was told again.
     pub unproven: Vec<String>,
     /// Holds that may not be beside the others, with the reason; they are not sold.
     pub set_aside: Vec<String>,

@@ -61,6 +61,8 @@ pub enum Changed {
     Now(Arc<Order>),
     /// The state does not allow it.
     Illegal(Arc<Order>),
+    /// A refund of an order that is paid by a payment nobody here knows.
+    Unproven(Arc<Order>),
     Missing(OrderId),
     Unknown,
 }

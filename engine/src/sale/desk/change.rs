@@ -202,6 +202,19 @@ impl Desk {
                 }
             };
         }
+        if let OrderEvent::RefundAsked { .. } = event
+            && order.state.is_sold()
+        {
+            // There is nothing to send back, so it would be due for ever.
+            match slate.is_unproven(id) {
+                Ok(false) => {}
+                Ok(true) => return Changed::Unproven(order),
+                Err(error) => {
+                    tracing::error!(%error, order = %id, "read what paid an order");
+                    return Changed::Unknown;
+                }
+            }
+        }
         let Ok(next) = slate.step(&order, event) else {
             return Changed::Illegal(order);
         };

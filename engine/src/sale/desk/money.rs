@@ -36,6 +36,10 @@ pub(super) fn capture(
         OrderState::PendingPayment { .. } => {
             return apply(slate, &order, payment).map(Some);
         }
+        // What paid it stood in no copy that a recovery had; here it is again.
+        OrderState::Paid | OrderState::Delivered if slate.is_unproven(id)? => {
+            return Ok(Some(first(slate, payment, PaymentState::Applied, "")));
+        }
         OrderState::Closed { .. } if may_rehold => return Ok(None),
         OrderState::Closed { .. } => "the order was closed before the money came",
         OrderState::Paid | OrderState::Delivered => "the order was paid before",

@@ -242,6 +242,12 @@ impl Slate {
         Ok(())
     }
 
+    /// No payment here is what paid it: a recovery found the order alone.
+    pub fn is_unproven(&self, order: OrderId) -> Result<bool, FactError> {
+        let payments = self.payments_of(order)?;
+        Ok(payments.iter().all(|p| p.state != PaymentState::Applied))
+    }
+
     /// The order is refunded once none of its money is left here.
     pub fn is_paid_back(&self, order: OrderId) -> Result<bool, FactError> {
         let payments = self.payments_of(order)?;

@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEST_FEATURES := --features floodgate-engine/failpoints
 
-.PHONY: help demo demo-pay demo-cluster test drill-pay chaos sim fuzz run bench profile lint ready ready-cluster
+.PHONY: help demo demo-pay demo-cluster test drill-pay chaos sim fuzz run bench profile lint ready ready-servers ready-bench ready-tests
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,20 +25,20 @@ demo-pay: ready ## An evening on which winners pay: late, twice, wrongly; every 
 	@.ci/build.sh --workspace --bins
 	@.ci/demo.sh loadtest/scenarios/pay.toml demo-pay
 
-demo-cluster: ready-cluster ## The same on a Redis cluster and PostgreSQL, started and stopped here
+demo-cluster: ready-servers ## The same on a Redis cluster and PostgreSQL, started and stopped here
 	@.ci/build.sh --workspace --bins
 	@$(TARGET)/release/floodgate-loadtest cluster --report $(TARGET)/demo-cluster
 
-test: ready ## Build and run every test of the workspace
+test: ready-tests ## Build and run every test of the workspace
 	@.ci/notice.sh
-	cargo test --release --locked --workspace $(TEST_FEATURES)
+	REDIS_SERVERS="$${REDIS_SERVERS:-$$(.ci/valkey.sh)}" cargo test --release --locked --workspace $(TEST_FEATURES)
 
-drill-pay: ready-cluster ## demo-pay's evening with twenty kills, embedded and on Redis and PostgreSQL; SEED=7 is another
+drill-pay: ready-servers ## demo-pay's evening with twenty kills, embedded and on Redis and PostgreSQL; SEED=7 is another
 	@.ci/build.sh --workspace --bins $(TEST_FEATURES)
 	SEED=$(SEED) cargo test --release --locked --workspace $(TEST_FEATURES) \
 		--test pay_load -- --ignored --nocapture --test-threads=1 the_whole_evening
 
-chaos: ready-cluster ## Sell for CHAOS_SECONDS=60 while servers fail, audit every answer; CHAOS_SEED=7 repeats a day
+chaos: ready-servers ## Sell for CHAOS_SECONDS=60 while servers fail, audit every answer; CHAOS_SEED=7 repeats a day
 	@.ci/build.sh --workspace --bins
 	@$(TARGET)/release/floodgate-loadtest chaos --seconds $(or $(CHAOS_SECONDS),60) \
 		--servers $(or $(CHAOS_SERVERS),3) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) --report $(TARGET)/chaos
@@ -57,11 +57,11 @@ run: ready ## Run the engine with config/demo.toml on its default ports
 	@echo "Promotion page: http://$${FLOODGATE_HTTP_LISTEN:-127.0.0.1:8080}/   (Ctrl-C stops the engine)"
 	@exec $(TARGET)/release/floodgate serve --config config/demo.toml
 
-bench: ready ## Measure throughput against bare hyper on this machine
+bench: ready-bench ## Measure throughput against bare hyper, and against nginx + Lua + Redis, on this machine
 	@.ci/build.sh --workspace --bins
 	@$(TARGET)/release/floodgate-bench --out $(TARGET)/bench
 
-profile: ready-cluster ## Train the compiler anew: what a busy sale does most, for every build after it
+profile: ready-servers ## Train the compiler anew: what a busy sale does most, for every build after it
 	@.ci/profile.sh
 
 lint: ready ## Formatting, clippy, licences and sources of dependencies, scripts, page policy
@@ -73,5 +73,11 @@ lint: ready ## Formatting, clippy, licences and sources of dependencies, scripts
 ready:
 	@.ci/install.sh
 
-ready-cluster:
-	@.ci/install.sh redis-server
+ready-servers:
+	@.ci/install.sh redis-server postgresql
+
+ready-bench:
+	@.ci/install.sh redis-server postgresql nginx-extras lua-nginx-redis lua-cjson
+
+ready-tests:
+	@.ci/install.sh redis-server postgresql chromium-driver

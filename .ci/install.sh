@@ -16,17 +16,25 @@ has_libclang() {
 # Its programs are enough: tests start servers of their own, and no service runs.
 has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 
+is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
 # One line a need: the Debian package, then the test that says it is here.
 needs=(
     "g++            has g++"
     "clang          has clang"
     "libclang-dev   has_libclang"
     "curl           has curl"
-    "postgresql     has_postgresql"
 )
 
-# Further programs that a target asks for, each with a package of its own name.
-for program in "$@"; do needs+=("$program has $program"); done
+# What a target asks for besides: packages.
+for package in "$@"; do
+    case $package in
+    postgresql) needs+=("postgresql has_postgresql") ;;
+    chromium-driver) needs+=("$package has chromedriver") ;;
+    redis-server) needs+=("$package has $package") ;;
+    *) needs+=("$package is_installed $package") ;;
+    esac
+done
 
 missing=()
 for need in "${needs[@]}"; do

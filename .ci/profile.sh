@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 counts=$target/train/counts
-export FLOODGATE_TRAIN=$counts
+export TRAIN_COUNTS=$counts
 
 rustup component add llvm-tools
 rm -rf "$counts"
@@ -18,5 +18,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" \
     merge --sparse --output=bench/profile/floodgate.profdata "$counts"/*.profraw
 # Cargo does not see that the profile is another one.
-cargo clean --release -p floodgate-engine -p floodgate-ledger -p floodgate-loadtest -p floodgate-bench
+mapfile -t crates < bench/profile/crates
+for crate in floodgate-{engine,ledger,loadtest,bench} "${crates[@]}"; do stale+=(-p "$crate"); done
+cargo clean --release "${stale[@]}"
 ls -l bench/profile/floodgate.profdata

@@ -187,7 +187,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Killed, not stopped: what it promised is on the disk already. Only one that trains
         // the compiler (`make profile`) has something to write when it ends.
-        let trains = std::env::var_os("FLOODGATE_TRAIN").is_some();
+        let trains = std::env::var_os("TRAIN_COUNTS").is_some();
         if !trains || self.signal(Signal::TERM).is_err() {
             let _ = self.child.kill();
         }

@@ -65,6 +65,7 @@ pub fn round(shot: Shot, ceiling: f64, out: &Path, report: &mut Report) -> Resul
     let granted = callbacks(shot, Goods::Film, out)?;
     let checks = checks(shot, out)?;
     report.push("callbacks_rps", paid);
+    report.push("callbacks_over_ceiling", paid / ceiling);
     report.push("callbacks_granting_rps", granted);
     report.push("token_checks_rps", checks);
     report.push("token_checks_over_ceiling", checks / ceiling);

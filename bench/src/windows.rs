@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use crate::components::orders::{fill, now_ms, order_until, user};
 use crate::engine::{Server, scratch, sku};
+use crate::ratios;
 use crate::report::{Report, count_name};
 use crate::shoot::{Line, Shot, host, run, send, until_ready, write_purchase};
 
@@ -68,13 +69,21 @@ pub fn measure(
 ) -> Result<(), String> {
     let name = |what: &str| format!("close_{}_{what}", count_name(asked.orders));
     for round in 1..=rounds {
+        let ceiling = ratios::ceiling(Shot {
+            connections: asked.connections,
+            seconds: 2.0,
+            warmup_seconds: 1.0,
+            rate: None,
+        })?;
         let closed = once(asked, out)?;
         eprintln!(
             "windows: round {round} of {rounds}: {} closed in {:.2} s",
             asked.orders, closed.seconds
         );
         report.push(&name("seconds"), closed.seconds);
-        report.push("closes_per_s", f64::from(asked.orders) / closed.seconds);
+        let closes = f64::from(asked.orders) / closed.seconds;
+        report.push("closes_per_s", closes);
+        report.push("closes_over_ceiling", closes / ceiling);
         report.push("close_p99_ms_before", closed.p99_ms_before);
         report.push("close_p99_ms_during", closed.p99_ms_during);
         let ratio = closed.p99_ms_during / closed.p99_ms_before;

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,14 @@ pub struct Browser {
     _profile: TempDir,
 }
 
+fn on_the_path(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .any(|folder| Path::new(folder).join(program).exists())
+}
+
 /// Nothing but the page is asked for: no updates, no list of bad addresses.
-const QUIET: [&str; 9] = [
+const QUIET: [&str; 10] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -31,18 +38,23 @@ const QUIET: [&str; 9] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--remote-debugging-pipe",
 ];
 
 impl Browser {
     /// `None`, and a word about it, where there is no browser to test with.
     pub fn start() -> Option<Self> {
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").process_group(0);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let Ok(mut driver) = command.spawn() else {
+        if !on_the_path("chromedriver") {
             eprintln!("SKIPPED: there is no chromedriver (apt-get install chromium-driver)");
             return None;
-        };
+        }
+        // A test that is killed takes the driver along, and the driver the browser, which
+        // ends with the pipe to it.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "chromedriver", "--port=0"]);
+        command.process_group(0);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut driver = command.spawn().expect("setpriv runs");
         let said = BufReader::new(driver.stdout.take().expect("its output"));
         let port = said.lines().map_while(Result::ok).find_map(|line| {
             let (_, port) = line.split_once("successfully on port ")?;

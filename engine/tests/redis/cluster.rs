@@ -17,23 +17,23 @@ const BUCKETS: u16 = 12;
 const UNTIL_MAX: Duration = Duration::from_secs(120);
 const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
 
-struct Cluster(Vec<Redis>);
+/// Of a cluster in which nobody is called dead.
+const MEMBER: [(&str, &str); 3] = [
+    ("cluster-enabled", "yes"),
+    ("cluster-node-timeout", "600000"),
+    ("cluster-port", redis::SECOND_PORT),
+];
+
+pub struct Cluster(pub Vec<Redis>);
 
 impl Cluster {
     /// Three primaries with a third of the slots each. No failover: who is frozen stays
     /// a member.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let binary = redis::binaries().into_iter().next()?;
         let mut servers = Vec::new();
         for no in 0..SERVERS {
-            let server = Redis::start(
-                &binary,
-                &[
-                    ("cluster-enabled", "yes"),
-                    ("cluster-node-timeout", "600000"),
-                    ("cluster-port", redis::SECOND_PORT),
-                ],
-            );
+            let server = Redis::start(&binary, &MEMBER);
             let share = 16_384 / SERVERS;
             let last = if no + 1 == SERVERS {
                 16_383
@@ -45,16 +45,44 @@ impl Cluster {
             server.text(&["CLUSTER", "SET-CONFIG-EPOCH", &(no + 1).to_string()]);
             servers.push(server);
         }
-        for other in &servers[1..] {
-            let (port, bus) = (other.port.to_string(), other.second_port.to_string());
-            servers[0].text(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
-        }
         let cluster = Self(servers);
+        for other in &cluster.0[1..] {
+            cluster.meet(other);
+        }
         cluster.until(|server| {
             let said = server.text(&["CLUSTER", "INFO"]);
             said.contains("cluster_state:ok") && said.contains("cluster_known_nodes:3")
         });
         Some(cluster)
+    }
+
+    fn meet(&self, other: &Redis) {
+        let (port, bus) = (other.port.to_string(), other.second_port.to_string());
+        self.0[0].text(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+    }
+
+    /// A fourth member, which follows `primary`.
+    pub fn replica_of(&self, primary: &Redis) -> Redis {
+        let binary = redis::binaries().into_iter().next().expect("as before");
+        let replica = Redis::start(&binary, &MEMBER);
+        self.meet(&replica);
+        self.until(|server| {
+            let said = server.text(&["CLUSTER", "INFO"]);
+            said.contains("cluster_known_nodes:4")
+        });
+        let id = primary.text(&["CLUSTER", "MYID"]);
+        let began = Instant::now();
+        while let Err(why) = replica.ask(&["CLUSTER", "REPLICATE", &id]) {
+            assert!(began.elapsed() < UNTIL_MAX, "{why}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        replica
+    }
+
+    /// Who has the slot, as long as none was moved.
+    pub fn at(&self, slot: u16) -> &Redis {
+        let share = 16_384 / SERVERS;
+        &self.0[usize::from((slot / share).min(SERVERS - 1))]
     }
 
     /// Until all of them say so; they tell each other in their own time.

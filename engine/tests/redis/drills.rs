@@ -11,7 +11,7 @@ use crate::stampede::{Site, Stampede};
 
 type Drill = fn(&mut Redis, &[u8]);
 
-const DRILLS: [(&str, Drill); 6] = [
+const DRILLS: [(&str, Drill); 8] = [
     ("it restarts empty", |server, _| server.restart_empty()),
     ("FLUSHALL", |server, _| drop(server.text(&["FLUSHALL"]))),
     ("it restarts with an older dump", |server, old| {
@@ -24,6 +24,19 @@ const DRILLS: [(&str, Drill); 6] = [
     }),
     ("SCRIPT FLUSH", |server, _| {
         drop(server.text(&["SCRIPT", "FLUSH"]))
+    }),
+    (
+        "a stranger's script keeps it busy for a second or two",
+        |server, _| {
+            server.text(&["CONFIG", "SET", "busy-reply-threshold", "20"]);
+            let script = "for _ = 1, 3e8 do end return 'done'";
+            server.text(&["EVAL", script, "0"]);
+        },
+    ),
+    ("it has no memory for two seconds", |server, _| {
+        server.text(&["CONFIG", "SET", "maxmemory", "1"]);
+        thread::sleep(Duration::from_secs(2));
+        server.text(&["CONFIG", "SET", "maxmemory", "0"]);
     }),
     ("one bucket is lost, the others are not", |server, _| {
         let keys = ["meta", "stock", "orders", "users", "moves", "tail"];

@@ -8,6 +8,7 @@ mod stampede;
 
 mod cluster;
 mod drills;
+mod failover;
 mod host;
 mod orders;
 mod recover;

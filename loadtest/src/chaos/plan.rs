@@ -20,6 +20,10 @@ pub enum Kind {
     BucketLost,
     /// SIGSTOP, later SIGCONT.
     RedisFrozen,
+    /// A stranger's script that does not end.
+    RedisBusy,
+    /// No memory for anything new.
+    RedisFull,
     LinesCut,
     LinesClosed,
     LinesSlow,
@@ -48,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they are shown.
-    const ALWAYS: [Self; 18] = [
+    const ALWAYS: [Self; 20] = [
         Self::RedisEmpty,
         Self::RedisOlder,
         Self::RedisErased,
@@ -56,6 +60,8 @@ impl Kind {
         Self::ScriptFlush,
         Self::BucketLost,
         Self::RedisFrozen,
+        Self::RedisBusy,
+        Self::RedisFull,
         Self::LinesCut,
         Self::LinesClosed,
         Self::LinesSlow,
@@ -91,6 +97,8 @@ impl Kind {
             Self::ScriptFlush => "script-flush",
             Self::BucketLost => "bucket-lost",
             Self::RedisFrozen => "redis-frozen",
+            Self::RedisBusy => "redis-busy",
+            Self::RedisFull => "redis-full",
             Self::LinesCut => "lines-cut",
             Self::LinesClosed => "lines-closed",
             Self::LinesSlow => "lines-slow",

@@ -160,6 +160,12 @@ impl Stage {
                 hold();
                 member.redis.signal(Signal::CONT)?;
             }
+            Kind::RedisBusy => busy(&member.redis, hold)?,
+            Kind::RedisFull => {
+                member.redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
+                hold();
+                member.redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
+            }
             Kind::LinesCut => member.proxy.cut(),
             Kind::LinesClosed => rule(Rule::Closed),
             // Each piece waits, so a tenth of the time is slow enough.
@@ -242,6 +248,21 @@ fn lose(redis: &Redis, bucket: &str) -> Result<(), ServerError> {
             Err(error) => return Err(error),
         }
     }
+    Ok(())
+}
+
+/// Everybody else is told BUSY meanwhile.
+fn busy(redis: &Redis, hold: impl FnOnce()) -> Result<(), ServerError> {
+    redis.ask(&["CONFIG", "SET", "busy-reply-threshold", "20"])?;
+    std::thread::scope(|scope| {
+        // It is told that its script was killed, which is no news.
+        let stranger = scope.spawn(|| redis.ask(&["EVAL", "while true do end", "0"]));
+        hold();
+        while !stranger.is_finished() {
+            let _ = redis.ask(&["SCRIPT", "KILL"]);
+            std::thread::sleep(STEP);
+        }
+    });
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub struct RawMock {
     pub reorder: bool,
     pub fail: bool,
     pub lie_cent: u32,
+    pub prepays_fail: u32,
     pub refunds_fail: u32,
     pub on_any_address: bool,
 }
@@ -37,6 +38,7 @@ impl Default for RawMock {
             reorder: false,
             fail: false,
             lie_cent: 0,
+            prepays_fail: 0,
             refunds_fail: 0,
             on_any_address: false,
         }
@@ -50,6 +52,7 @@ pub mod allowed {
     pub const DELAY_MS: RangeInclusive<u64> = 0..=600_000;
     pub const REPEAT: RangeInclusive<u64> = 1..=10;
     pub const LIE_CENT: RangeInclusive<u64> = 0..=1_000_000;
+    pub const PREPAYS_FAIL: RangeInclusive<u64> = 0..=1_000_000;
     pub const REFUNDS_FAIL: RangeInclusive<u64> = 0..=1_000_000;
 }
 
@@ -83,6 +86,8 @@ pub struct MockConfig {
     pub fail: bool,
     /// So much more than the order costs is told.
     pub lie_cent: u32,
+    /// So many calls for a session fail before the first one is heard.
+    pub prepays_fail: u32,
     /// So many calls for a refund fail before the first one is heard.
     pub refunds_fail: u32,
 }
@@ -122,6 +127,7 @@ fn mock(raw: &RawMock) -> MockConfig {
         reorder: raw.reorder,
         fail: raw.fail,
         lie_cent: raw.lie_cent,
+        prepays_fail: raw.prepays_fail,
         refunds_fail: raw.refunds_fail,
     }
 }

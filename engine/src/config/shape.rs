@@ -130,6 +130,7 @@ const FILE: &[Key] = &[
                     ("reorder", Flag),
                     ("fail", Flag),
                     ("lie_cent", Number(mock_allowed::LIE_CENT)),
+                    ("prepays_fail", Number(mock_allowed::PREPAYS_FAIL)),
                     ("refunds_fail", Number(mock_allowed::REFUNDS_FAIL)),
                     ("on_any_address", Flag),
                 ]),

@@ -24,13 +24,34 @@ const SESSIONS_MAX: usize = 100_000;
 pub struct Mock {
     table: Mutex<Table>,
     plan: Plan,
-    refunds_fail: AtomicU32,
+    prepays_fail: Failing,
+    refunds_fail: Failing,
     clock: Arc<dyn Clock>,
     deliverer: Arc<Deliverer>,
     /// Where messages are sent from: not the thread that serves whoever presses.
     runtime: Handle,
     /// Draws a token that nobody guesses.
     token: Box<dyn Fn() -> Option<u128> + Send + Sync>,
+}
+
+/// Calls that fail before the first one is heard.
+struct Failing(AtomicU32);
+
+impl Failing {
+    fn first(n: u32) -> Self {
+        Self(AtomicU32::new(n))
+    }
+
+    /// One call less is left to fail.
+    fn call(&self) -> Result<(), ProviderError> {
+        let fails = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        match fails {
+            Ok(_) => Err(ProviderError("the plan says so".into())),
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 /// What a press came to.
@@ -67,7 +88,8 @@ impl Mock {
         Self {
             table: Mutex::new(Table::new(SESSIONS_MAX)),
             plan: Plan::of(config),
-            refunds_fail: AtomicU32::new(config.refunds_fail),
+            prepays_fail: Failing::first(config.prepays_fail),
+            refunds_fail: Failing::first(config.refunds_fail),
             clock,
             deliverer: Arc::new(deliverer),
             runtime,
@@ -141,6 +163,7 @@ fn messages(
 impl Provider for Mock {
     fn prepay<'a>(&'a self, ask: &'a Ask) -> Answered<'a, Session> {
         Box::pin(async move {
+            self.prepays_fail.call()?;
             let token = (self.token)()
                 .map(|random| format!("{random:032x}"))
                 .ok_or_else(|| ProviderError("no random numbers".into()))?;
@@ -160,12 +183,7 @@ impl Provider for Mock {
     /// after a restart as well.
     fn refund<'a>(&'a self, payment: &'a Payment) -> Answered<'a, Refund> {
         Box::pin(async move {
-            let fails = self
-                .refunds_fail
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-            if fails.is_ok() {
-                return Err(ProviderError("the plan says so".into()));
-            }
+            self.refunds_fail.call()?;
             let refund_no = format!("mock-refund-{}", payment.id);
             Ok(Refund::Refunded { refund_no })
         })
@@ -186,6 +204,7 @@ mod tests {
             reorder: true,
             fail: false,
             lie_cent: 0,
+            prepays_fail: 0,
             refunds_fail: 0,
         };
         let ask = testing::ask(7, "card", UnixMs(1_000));

@@ -156,6 +156,7 @@ mod tests {
             reorder: false,
             fail: false,
             lie_cent: 0,
+            prepays_fail: 0,
             refunds_fail: 0,
         };
         Plan::of(&config).overridden(|key| {

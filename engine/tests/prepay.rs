@@ -1,5 +1,5 @@
-//! Sessions on bad days: a provider that opens none. An order gets its grace once, whatever
-//! goes wrong.
+//! Sessions on bad days: a provider that opens none, and an engine that forgot them. An
+//! order gets its grace once, whatever goes wrong.
 
 mod common;
 mod provider;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use floodgate_engine::domain::time::UnixMs;
 use provider::{Shop, shop};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CARD: &str = r#"{"channel":"card"}"#;
 
@@ -88,4 +88,27 @@ fn a_provider_that_opens_no_sessions_is_left_alone_and_asked_again() {
     shop.wait("ana has paid", || {
         shop.order("ana", &ana)["status"] == "PAID"
     });
+}
+
+/// Sessions are in memory; that an order had its grace is in the ledger.
+#[test]
+fn a_restart_gives_no_order_its_grace_again() {
+    let shop = shop(1, "");
+    let (order, graced) = won(&shop, "ana");
+    let first = shop.prepay("ana", &order, CARD);
+    assert_eq!((first.status, deadline(&first.json)), (200, graced));
+    let before = shop.order("ana", &order);
+
+    let shop = shop.again_with_provider("");
+    let path = format!("/v1/payments/{order}/status");
+    assert_eq!(shop.engine.get("ana", &path).json["inProgress"], false);
+    for channel in ["card", "wallet"] {
+        let body = json!({ "channel": channel }).to_string();
+        let again = shop.prepay("ana", &order, &body);
+        assert_eq!(again.status, 200, "{again:?}");
+        assert_ne!(again.json["prepayToken"], first.json["prepayToken"]);
+        assert_eq!(deadline(&again.json), graced);
+        assert_eq!(again.json["expireAt"], before["payDeadlineAt"]);
+        assert_eq!(shop.order("ana", &order), before);
+    }
 }

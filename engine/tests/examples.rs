@@ -158,10 +158,7 @@ fn example_08_a_hot_sku_is_spread_over_buckets() {
 fn example_09_a_backlog_of_notifications_never_blocks_an_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::start(&folder, &open_sale("tea", 300, 1, ""));
-    let store = rusqlite::Connection::open(engine.data.join("orders.sqlite")).expect("the store");
-    store
-        .execute_batch("PRAGMA busy_timeout = 60000; BEGIN EXCLUSIVE")
-        .expect("nobody else writes now");
+    let store = engine.held_store();
     for n in 0..300 {
         let won = engine.buy(&format!("buyer-{n}"), "k", ONE);
         assert_eq!(won.status, 201, "{}", won.body);

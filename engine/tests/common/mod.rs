@@ -203,6 +203,17 @@ impl Engine {
             .expect("a number")
     }
 
+    /// The order store, which nobody else writes until this connection lets go of it: so
+    /// nothing is streamed meanwhile.
+    pub fn held_store(&self) -> rusqlite::Connection {
+        let store = rusqlite::Connection::open(self.data.join("orders.sqlite"));
+        let store = store.expect("the engine made one");
+        store
+            .execute_batch("PRAGMA busy_timeout = 60000; BEGIN EXCLUSIVE")
+            .expect("nobody else writes now");
+        store
+    }
+
     pub fn differences(&self) -> Value {
         self.admin("POST", "/admin/v1/reconcile", "").json["differences"].clone()
     }

@@ -14,7 +14,7 @@ use crate::common::{Answer, Engine, call};
 pub struct Shop {
     pub engine: Engine,
     pub secret: Secret,
-    folder: TempDir,
+    pub folder: TempDir,
     units: u32,
 }
 
@@ -226,6 +226,16 @@ impl Shop {
             assert!(Instant::now() < deadline, "never: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// A pass that compared all of the only sale with the order store; what it found.
+    pub fn compared(&self) -> Value {
+        let pass = || self.engine.admin("POST", "/admin/v1/reconcile", "").json;
+        self.wait("the store has everything", || {
+            let sale = &pass()["sales"][0];
+            sale["storeCompared"] == true && sale["storeLagRecords"] == 0
+        });
+        pass()["differences"].clone()
     }
 
     pub fn metric(&self, name: &str) -> u64 {

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../provider/mod.rs"]
+mod provider;
 #[path = "../stampede/mod.rs"]
 mod stampede;
 
@@ -12,6 +14,7 @@ mod failover;
 mod host;
 mod orders;
 mod recover;
+mod recover_money;
 mod rivals;
 mod standing;
 

@@ -25,7 +25,7 @@ fn run(folder: &Path, fail: &str) -> Output {
 }
 
 /// What a recovery reports.
-fn recover(folder: &Path) -> Value {
+pub fn recover(folder: &Path) -> Value {
     let done = run(folder, "");
     let text = String::from_utf8_lossy(&done.stdout);
     let said = String::from_utf8_lossy(&done.stderr);

@@ -6,6 +6,8 @@ mod common;
 
 mod captures;
 mod crowds;
+#[cfg(feature = "failpoints")]
+mod grants;
 mod lines;
 mod refunds;
 mod shop;

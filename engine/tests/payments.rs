@@ -4,7 +4,7 @@
 mod common;
 mod provider;
 
-use common::{Answer, Engine, call};
+use common::{Answer, Engine, call, open_sale};
 use provider::{Shop, now, shop, shop_without_provider};
 use serde_json::{Value, json};
 
@@ -114,7 +114,6 @@ fn without_a_provider_nobody_is_sent_to_pay_but_money_counts() {
 #[test]
 fn a_capture_is_applied_once_however_often_it_is_told() {
     let shop = shop(2, "");
-    // Nothing has told the order store of it yet; the desk knows it all the same.
     let order = shop.win("ana", "k1");
     let words = ("raw", json!({"acquirer": "test"}));
     let body = shop.body(&order, "t1", &[words]);
@@ -174,6 +173,42 @@ fn a_capture_is_applied_once_however_often_it_is_told() {
     assert_eq!(whole["payments"][0]["raw"], "{\"acquirer\":\"test\"}");
     assert_eq!(json!(shop.payments("")), whole["payments"]);
     assert_eq!(shop.engine.differences(), 0);
+}
+
+/// A shop whose tea, once it is paid for, comes to this state.
+fn tea_that_is(state: &str) -> Shop {
+    let grant = match state {
+        "DELIVERED" => "units = 2, grant = { workId = \"film\", validDays = 30 } }",
+        _ => "units = 2 }",
+    };
+    let sale = open_sale("tea", 2, 1, "").replace("units = 2 }", grant);
+    let folder = tempfile::tempdir().expect("a folder");
+    Shop::at(Engine::start(&folder, &sale), folder)
+}
+
+/// The order store may be far behind, and nobody asks it: the desk knows the order.
+#[test]
+fn a_capture_counts_before_the_order_store_heard_of_its_order() {
+    for state in ["PAID", "DELIVERED"] {
+        let shop = tea_that_is(state);
+        let store = shop.engine.held_store();
+        let order = shop.win("ana", "k1");
+        let body = shop.body(&order, "t1", &[]);
+        shop.told(&body, "APPLIED", false);
+        shop.told(&body, "APPLIED", true);
+        assert_eq!(shop.order("ana", &order)["status"], state);
+        let rows = |sql: &str| -> i64 {
+            let count = format!("SELECT count(*) FROM {sql}");
+            store.query_row(&count, [], |row| row.get(0)).expect(sql)
+        };
+        let known = (rows("orders"), rows("payments"), rows("outbox"));
+        assert_eq!(known, (0, 0, 0), "nothing can have been streamed");
+
+        store.execute_batch("ROLLBACK").expect("let go");
+        assert_eq!(shop.compared(), 0);
+        assert_eq!(rows(&format!("orders WHERE status = '{state}'")), 1);
+        assert_eq!(rows("payments WHERE status = 'APPLIED'"), 1);
+    }
 }
 
 #[test]

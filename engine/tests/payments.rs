@@ -212,6 +212,31 @@ fn a_capture_counts_before_the_order_store_heard_of_its_order() {
 }
 
 #[test]
+fn what_is_paid_for_is_not_canceled() {
+    for state in ["PAID", "DELIVERED"] {
+        let shop = tea_that_is(state);
+        let order = shop.win("ana", "k1");
+        shop.told(&shop.body(&order, "t1", &[]), "APPLIED", false);
+        let paid = shop.order("ana", &order);
+        assert_eq!(paid["status"], state);
+        let stock = || {
+            let sale = shop.engine.admin("GET", "/admin/v1/sales/tea", "").json;
+            sale["skus"][0]["stock"].clone()
+        };
+        let sold = stock();
+        assert_eq!((&sold["available"], &sold["sold"]), (&json!(1), &json!(1)));
+        for _ in 0..2 {
+            let path = format!("/v1/orders/{order}/cancel");
+            problem(&shop.engine.post("ana", &path), 423, "ORDER_STATE_INVALID");
+            assert_eq!(shop.order("ana", &order), paid, "it is as it was");
+            assert_eq!(stock(), sold, "its unit did not come back");
+        }
+        assert_eq!(shop.payment("t1")["status"], "APPLIED");
+        assert_eq!(shop.compared(), 0);
+    }
+}
+
+#[test]
 fn what_is_not_signed_by_us_has_no_effect() {
     let shop = shop(1, "");
     let order = shop.win("ana", "k1");

@@ -295,6 +295,25 @@ fn what_is_not_signed_by_us_has_no_effect() {
         let signed = shop.secret.sign(id, at, body.as_bytes());
         refused(&send(id, &at.to_string(), &signed, &body), "old or future");
     }
+    // Two of one header are none, also when both are right: somebody on the way may have
+    // read the other one.
+    for twice in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+        let right = [
+            ("webhook-id", id),
+            ("webhook-timestamp", &text),
+            ("webhook-signature", &good),
+        ];
+        let of = right.iter().find(|(name, _)| *name == twice);
+        let (_, value) = *of.expect("one of them");
+        for (more, first) in [(value, false), ("x", false), ("x", true)] {
+            let mut headers = right.to_vec();
+            headers.insert(if first { 0 } else { 3 }, (twice, more));
+            let path = "/v1/payments/callback";
+            let answer = call(&shop.engine.public, "POST", path, &headers, &body);
+            refused(&answer, &format!("{twice} twice, {more}"));
+        }
+    }
+    assert_eq!(shop.order("ana", &order)["status"], "PENDING_PAYMENT");
     let n_refused = shop.metric("floodgate_payment_callbacks_total{result=\"unsigned\"}");
     assert!(n_refused > 50);
 

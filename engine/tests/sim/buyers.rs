@@ -281,6 +281,13 @@ impl Ground {
                     "heard: changed"
                 }
                 Changed::Illegal(_) => "heard: change not allowed",
+                Changed::Unproven(_) => {
+                    // No recovery here begins without the ledger.
+                    world.breaks(format_args!(
+                        "P5 nothing stays stuck: what paid {order} is not known"
+                    ));
+                    "heard: paid by nothing known"
+                }
                 Changed::Missing(_) => {
                     world.breaks(format_args!(
                         "P4 never take back a win: {order} was told and is missing"

@@ -302,7 +302,7 @@ async fn sell(
     let started_at = jiff::Timestamp::now() + jiff::SignedDuration::try_from(LEAD)?;
     let header = Header {
         plan: Plan {
-            key_prefix: format!("{:x}-", started_at.as_millisecond()),
+            key_prefix: key_prefix(&sale, started_at.as_millisecond()),
             ..scenario.plan.clone()
         },
         attempts: scenario.pace.total() as u32,
@@ -332,6 +332,22 @@ async fn sell(
     })
 }
 
+/// Begins every key and transaction number. Two sales may begin in the same millisecond.
+fn key_prefix(sale: &str, started_unix_ms: i64) -> String {
+    format!("{sale}-{started_unix_ms:x}-")
+}
+
 fn journal_file(folder: &Path, sale: &str) -> PathBuf {
     folder.join(format!("{sale}.fgj"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sales_that_begin_at_once_share_no_key_and_no_transaction() {
+        assert_ne!(key_prefix("chaos-0-7", 5), key_prefix("chaos-1-7", 5));
+        assert_ne!(key_prefix("chaos-0-7", 5), key_prefix("chaos-0-7", 6));
+    }
 }

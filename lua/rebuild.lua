@@ -11,8 +11,9 @@
 -- TWICE chunks write the same fields again and count once; begin wipes again; end has ended.
 local step = ARGV[6]
 if step == 'begin' then
-  local m = call('HMGET', META, 'epoch', 'n', 'building', 'ledger')
-  if m[1] then
+  -- A stray hand may have put something else under the name of META; nobody owns that.
+  local is_hash, m = pcall(call, 'HMGET', META, 'epoch', 'n', 'building', 'ledger')
+  if is_hash and m[1] then
     if taken(m[1], m[4]) then
       return {3, m[1], tonumber(m[2])}
     end

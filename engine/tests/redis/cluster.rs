@@ -121,6 +121,11 @@ async fn every_bucket_finds_its_server() {
     let Some(cluster) = Cluster::start() else {
         return;
     };
+    let mut alone = cluster.config();
+    alone.cluster = false;
+    let refused = connect(&alone).await.err().expect("a member of a cluster");
+    assert!(refused.contains("say cluster = true"), "{refused}");
+
     let host = connect(&cluster.config()).await.expect("a host");
     let mut used = [false; SERVERS as usize];
     for no in 0..BUCKETS {

@@ -11,7 +11,7 @@ use crate::stampede::{Site, Stampede};
 
 type Drill = fn(&mut Redis, &[u8]);
 
-const DRILLS: [(&str, Drill); 8] = [
+const DRILLS: [(&str, Drill); 9] = [
     ("it restarts empty", |server, _| server.restart_empty()),
     ("FLUSHALL", |server, _| drop(server.text(&["FLUSHALL"]))),
     ("it restarts with an older dump", |server, old| {
@@ -39,13 +39,22 @@ const DRILLS: [(&str, Drill); 8] = [
         server.text(&["CONFIG", "SET", "maxmemory", "0"]);
     }),
     ("one bucket is lost, the others are not", |server, _| {
-        let keys = ["meta", "stock", "orders", "users", "moves", "tail"];
-        let keys = keys.map(|name| format!("{{fg:drills:1}}:{name}"));
-        let mut words = vec!["UNLINK"];
-        words.extend(keys.iter().map(String::as_str));
+        let mut words = vec!["UNLINK".to_owned()];
+        words.extend(keys_of_one());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         server.ask(&words).expect("unlinked");
     }),
+    ("a stray hand puts texts where hashes were", |server, _| {
+        for key in keys_of_one() {
+            server.text(&["SET", &key, "stray"]);
+        }
+    }),
 ];
+
+fn keys_of_one() -> [String; 6] {
+    let names = ["meta", "stock", "orders", "users", "moves", "tail"];
+    names.map(|name| format!("{{fg:drills:1}}:{name}"))
+}
 
 fn rebuilds(engine: &Engine) -> u64 {
     let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
@@ -80,9 +89,9 @@ fn whatever_redis_loses_under_load_no_win_is_lost_and_none_is_sold_twice() {
     assert_eq!(verdict.line, "audit: pass");
     assert_eq!(engine.differences(), 0);
     // Two times everything and an older dump: four buckets and the one that holds still
-    // nothing, each; and one bucket alone.
+    // nothing, each; and one bucket alone, in two ways.
     assert!(
-        rebuilds(&engine) >= 13,
+        rebuilds(&engine) >= 14,
         "{} buckets were rebuilt",
         rebuilds(&engine)
     );

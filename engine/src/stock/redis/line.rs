@@ -142,13 +142,26 @@ impl Line {
     /// Makes the server keep a script.
     pub async fn load(&self, text: &str) -> Result<(), Trouble> {
         let args = vec![Value::from_static_str("LOAD"), Value::from(text)];
-        self.ask("SCRIPT", args).await.map(drop)
+        self.ask("SCRIPT", args, false).await.map(drop)
     }
 
-    /// One command, once.
-    pub async fn ask(&self, name: &'static str, args: Vec<Value>) -> Result<Value, Trouble> {
-        self.with(async |client| client.custom(word(name), args).await)
-            .await
+    /// One command, once; `asking` as in [`Self::run`].
+    pub async fn ask(
+        &self,
+        name: &'static str,
+        args: Vec<Value>,
+        asking: bool,
+    ) -> Result<Value, Trouble> {
+        self.with(async |client| {
+            if !asking {
+                return client.custom(word(name), args).await;
+            }
+            let both = client.pipeline();
+            let () = both.custom(word("ASKING"), Vec::<Value>::new()).await?;
+            let () = both.custom(word(name), args).await?;
+            both.last().await
+        })
+        .await
     }
 
     /// Which server has which slots, as this one says.

@@ -55,6 +55,10 @@ struct Map {
     primaries: HashMap<RedisServer, Arc<Primary>>,
 }
 
+fn sent_about() -> HostError {
+    HostError::Unknown("sent from server to server".to_owned())
+}
+
 pub struct RedisHost {
     settings: Arc<Settings>,
     cluster: bool,
@@ -169,20 +173,31 @@ impl RedisHost {
             match line.run(&call, asking).await {
                 Ok(value) => return answer::reply(value),
                 Err(Trouble::NotLoaded) => line.load(&text.text).await?,
-                Err(Trouble::Moved(to)) => {
-                    self.look_again(Some(&to), None).await;
-                    (primary, asking) = (self.named(&to), false);
-                }
-                Err(Trouble::Asked(to)) => (primary, asking) = (self.named(&to), true),
-                Err(trouble @ (Trouble::Late | Trouble::Later(_) | Trouble::Elsewhere(_))) => {
-                    // Another server may have taken over the slots of one that is gone.
-                    self.look_again(None, Some(&line.server)).await;
-                    return Err(trouble.into());
-                }
-                Err(trouble @ Trouble::Failed(_)) => return Err(trouble.into()),
+                Err(trouble) => (primary, asking) = self.follow(trouble, line).await?,
             }
         }
-        Err(HostError::Unknown("sent from server to server".to_owned()))
+        Err(sent_about())
+    }
+
+    /// Where a bucket is instead, and whether to ask there as one that is let in early.
+    async fn follow(
+        &self,
+        trouble: Trouble,
+        line: &Line,
+    ) -> Result<(Arc<Primary>, bool), HostError> {
+        match trouble {
+            Trouble::Moved(to) => {
+                self.look_again(Some(&to), None).await;
+                Ok((self.named(&to), false))
+            }
+            Trouble::Asked(to) => Ok((self.named(&to), true)),
+            Trouble::Late | Trouble::Later(_) | Trouble::Elsewhere(_) => {
+                // Another server may have taken over the slots of one that is gone.
+                self.look_again(None, Some(&line.server)).await;
+                Err(trouble.into())
+            }
+            Trouble::NotLoaded | Trouble::Failed(_) => Err(trouble.into()),
+        }
     }
 
     /// Asks the cluster for its slots, unless somebody does or just did. `doubted` is

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use fred::types::Value;
 use fred::util::redis_keyslot;
 
-use super::RedisHost;
 use super::answer;
+use super::{HOPS_MAX, RedisHost, sent_about};
 use crate::stock::call::Owner;
 use crate::stock::host::{BucketRef, HostError, Reply};
 use crate::stock::standing::{Holds, Meta, OrderField, Tail, TailEntry, UsedKeys};
@@ -42,9 +42,16 @@ impl RedisHost {
         args: Vec<Value>,
     ) -> Result<Reply, HostError> {
         let [meta, ..] = bucket.keys();
-        let primary = self.at(redis_keyslot(meta.as_bytes()))?;
-        let line = &primary.lines[bucket.place(primary.lines.len())];
-        answer::reply(line.ask(word, args).await?)
+        let mut primary = self.at(redis_keyslot(meta.as_bytes()))?;
+        let mut asking = false;
+        for _ in 0..HOPS_MAX {
+            let line = &primary.lines[bucket.place(primary.lines.len())];
+            match line.ask(word, args.clone(), asking).await {
+                Ok(value) => return answer::reply(value),
+                Err(trouble) => (primary, asking) = self.follow(trouble, line).await?,
+            }
+        }
+        Err(sent_about())
     }
 
     /// `None`: there is no such bucket.
@@ -53,8 +60,18 @@ impl RedisHost {
         let fields =
             ["epoch", "n", "building", "ledger", "seq", "sale"].map(Value::from_static_str);
         let args = [Value::from(meta)].into_iter().chain(fields).collect();
-        let Reply::Array(values) = self.ask(bucket, "HMGET", args).await? else {
-            return Err(odd("no fields"));
+        let of_another_form = |why: String| {
+            HostError::Script(format!(
+                "{} is not what an engine wrote ({why}); delete it when nobody can say what \
+                 it was, and what only this bucket knew is lost",
+                bucket.keys()[0]
+            ))
+        };
+        let values = match self.ask(bucket, "HMGET", args).await {
+            Ok(Reply::Array(values)) => values,
+            Ok(_) => return Err(odd("no fields")),
+            Err(HostError::Script(why)) => return Err(of_another_form(why)),
+            Err(error) => return Err(error),
         };
         if values.first() == Some(&Reply::Nil) {
             return Ok(None);
@@ -79,7 +96,7 @@ impl RedisHost {
         };
         meta()
             .map(Some)
-            .ok_or_else(|| odd("a meta of another form"))
+            .ok_or_else(|| of_another_form("a field is missing, or no number".to_owned()))
     }
 
     pub(super) async fn read_holds(&self, bucket: &BucketRef, at: u64) -> Result<Holds, HostError> {
@@ -190,7 +207,7 @@ impl RedisHost {
             loop {
                 let args = [at.as_str(), "MATCH", "{fg:*}:meta", "COUNT", KEYS];
                 let args = args.map(|word| Value::from(word.to_owned())).into();
-                let reply = answer::reply(primary.lines[0].ask("SCAN", args).await?)?;
+                let reply = answer::reply(primary.lines[0].ask("SCAN", args, false).await?)?;
                 let Reply::Array(reply) = reply else {
                     return Err(odd("no keys"));
                 };

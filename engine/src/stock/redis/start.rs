@@ -57,12 +57,19 @@ async fn ask(
             "our user may not ask the stock server for its {POLICY}; it must be {KEEPS_ALL}"
         ),
     }
-    // A replica answers every question that is asked here, and takes no call later.
-    let role: Result<String, Error> = client.info(Some(InfoKind::Replication)).await;
-    if role.is_ok_and(|text| text.lines().any(|line| line.trim() == "role:slave")) {
-        return Err(format!(
-            "the stock server {server} is a replica; name its primary"
-        ));
+    if !cluster {
+        if says(client, InfoKind::Cluster, "cluster_enabled:1").await {
+            return Err(format!(
+                "the stock server {server} is a member of a cluster; say cluster = true"
+            ));
+        }
+        // A replica answers every question that is asked here, and takes no call later. In
+        // a cluster it names the primaries.
+        if says(client, InfoKind::Replication, "role:slave").await {
+            return Err(format!(
+                "the stock server {server} is a replica; name its primary"
+            ));
+        }
     }
     let () = client
         .script_load(a_script)
@@ -83,6 +90,12 @@ async fn ask(
             "{n} slots of the cluster have no server, says {server}"
         )),
     }
+}
+
+/// Whether INFO has the line; one that we may not ask for is not there.
+async fn says(client: &Client, part: InfoKind, line: &str) -> bool {
+    let told: Result<String, Error> = client.info(Some(part)).await;
+    told.is_ok_and(|text| text.lines().any(|told| told.trim() == line))
 }
 
 /// CONFIG tells it, or INFO where the user may not use that.

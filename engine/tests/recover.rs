@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use common::{Engine, open_sale};
+use common::{Engine, open_sale, recover};
 use floodgate_engine::config::StoreConfig;
 use floodgate_engine::domain::codec::{decode_entitlement, decode_order, decode_payment};
 use floodgate_engine::domain::order::{Order, OrderEvent, OrderState};
@@ -89,24 +89,6 @@ impl Site {
     fn recover(&self) -> Value {
         recover(self.folder.path())
     }
-}
-
-fn recover(folder: &Path) -> Value {
-    let done = Command::new(env!("CARGO_BIN_EXE_floodgate"))
-        .arg("recover")
-        .arg("--config")
-        .arg(folder.join("floodgate.toml"))
-        .arg("--data-dir")
-        .arg(folder.join("data"))
-        .env("RUST_LOG", "warn")
-        .output()
-        .expect("it runs");
-    let (text, said) = (
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-    );
-    assert!(done.status.success(), "{text}{said}");
-    serde_json::from_str(&text).expect("a report")
 }
 
 /// A reconciliation that could look at the order store.

@@ -8,7 +8,7 @@ pub mod redis;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -300,4 +300,28 @@ pub fn parsed(answer: &[u8]) -> Answer {
         body: body.to_owned(),
         json: serde_json::from_str(body).unwrap_or(Value::Null),
     }
+}
+
+/// `floodgate recover` on an engine's folder, broken off where `fail` says.
+pub fn recovery(folder: &Path, fail: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_floodgate"))
+        .arg("recover")
+        .arg("--config")
+        .arg(folder.join("floodgate.toml"))
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .env("RUST_LOG", "warn")
+        .env("FAILPOINTS", fail)
+        .output()
+        .expect("it runs")
+}
+
+/// What a recovery reports.
+pub fn recover(folder: &Path) -> Value {
+    let done = recovery(folder, "");
+    let text = String::from_utf8_lossy(&done.stdout);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{text}{said}");
+    println!("{text}{said}");
+    serde_json::from_str(&text).expect("a report")
 }

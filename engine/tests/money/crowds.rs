@@ -110,10 +110,8 @@ async fn a_window_whose_end_was_refused_with_the_money_of_others_ends_all_the_sa
 /// The smallest group that a configuration may allow is half of what a desk takes in.
 #[tokio::test]
 async fn more_money_at_once_than_a_commit_holds_is_taken_in_turns() {
-    let mut shop = Shop {
-        records_max: 512,
-        ..Shop::new(sale(1_000, 1, 1), None)
-    };
+    let mut shop = Shop::new(sale(1_000, 1, 1), None);
+    shop.records_max = 512;
     shop.start().await;
     let mut orders = Vec::new();
     for n in 0..600 {

@@ -59,6 +59,8 @@ pub struct Shop {
     pub sale: Sale,
     pub records_max: usize,
     pub open: Option<Open>,
+    /// Whoever runs its buyers; they end with it.
+    workers: Vec<Arc<Workers>>,
 }
 
 /// Units to sell, what a buyer may have, buckets.
@@ -109,11 +111,13 @@ impl Shop {
             sale,
             records_max: 4_096,
             open: None,
+            workers: Vec::new(),
         }
     }
 
     pub async fn start(&mut self) {
         let workers = Arc::new(Workers::start(2).expect("workers"));
+        self.workers.push(Arc::clone(&workers));
         let host: Arc<dyn StockHost> = match &self.redis {
             None => Arc::new(
                 EmbeddedHost::on(workers, &EmbeddedConfig::default()).expect("the scripts compile"),
@@ -288,6 +292,18 @@ impl Shop {
         let stock = open.live.counts(0);
         let all = [&stock.available, &stock.held, &stock.sold, &stock.withdrawn];
         all.map(|n| n.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Shop {
+    /// A desk on its way out may be the last that holds the ledger, and a process that ends
+    /// while a thread still closes RocksDB falls over it.
+    fn drop(&mut self) {
+        self.open = None;
+        let workers = std::mem::take(&mut self.workers);
+        // Not here, which is a task.
+        let ended = std::thread::spawn(move || workers.iter().for_each(|w| w.end())).join();
+        ended.expect("they end");
     }
 }
 

@@ -9,6 +9,7 @@ mod provider;
 mod browser;
 
 use browser::Browser;
+use common::{Engine, open_sale};
 use provider::{Shop, shop};
 use serde_json::{Value, json};
 
@@ -141,6 +142,61 @@ fn a_double_click_is_one_order_and_the_limit_is_told() {
     }
     browser.until("both are listed", || {
         browser.run("return document.querySelectorAll('#rows li').length") == 2
+    });
+    nothing_to_complain(&browser);
+}
+
+#[test]
+fn a_second_sale_takes_nothing_from_whoever_shops() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let shop = shop(9, "");
+    page_of(&browser, &shop, "ana");
+    browser.press("#buy");
+    browser.shows("#said-title", "You got it!");
+    let other = json!({
+        "id": "mug", "name": "mug", "startsAt": "2020-01-01T00:00:00Z",
+        "endsAt": "2099-01-01T00:00:00Z", "unitsPerUser": 1,
+        "skus": [{"id": "unit", "name": "unit", "priceCent": 100, "currency": "EUR", "units": 1}],
+    });
+    let made = shop
+        .engine
+        .admin("POST", "/admin/v1/sales", &other.to_string());
+    assert_eq!(made.status, 201, "{}", made.body);
+    let n_polls = || {
+        let all = "performance.getEntriesByType('resource')";
+        let polls = format!("return {all}.filter(r => r.name.endsWith('/v1/sales')).length");
+        browser.run(&polls).as_u64().expect("a number")
+    };
+    let heard = n_polls() + 2;
+    browser.until("the page heard of it", || n_polls() >= heard);
+    assert_eq!(browser.text("#title"), "tea");
+    assert!(browser.text(ORDER).contains("To pay"));
+    nothing_to_complain(&browser);
+    // Whoever comes now chooses.
+    browser.open(&format!("http://{}/", shop.engine.public));
+    browser.shows("#sales", "mug");
+}
+
+#[test]
+fn every_order_on_the_page_can_be_paid() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mock = "[payment]\nprovider = \"mock\"\n";
+    let engine = Engine::start(&folder, &open_sale("tea", 9, 9, mock));
+    let shop = Shop::at(engine, folder);
+    page_of(&browser, &shop, "ana");
+    for n in 0..8 {
+        shop.win("ana", &format!("k{n}"));
+    }
+    browser.open(&format!("http://{}/", shop.engine.public));
+    browser.until("all of them offer a channel", || {
+        let n =
+            "return document.querySelectorAll('#rows button[aria-label^=\"Pay by card\"]').length";
+        browser.run(n) == 8
     });
     nothing_to_complain(&browser);
 }

@@ -2,37 +2,11 @@
 //! in Redis and in the order store, and comes back from there.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use serde_json::Value;
-
-use crate::common::{Engine, open_sale, redis};
+use crate::common::{Engine, open_sale, recover, recovery, redis};
 use crate::long_sale;
 use crate::stampede::{Site, Stampede};
-
-/// `floodgate recover` on an engine's folder, broken off where `fail` says.
-fn run(folder: &Path, fail: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_floodgate"))
-        .arg("recover")
-        .arg("--config")
-        .arg(folder.join("floodgate.toml"))
-        .arg("--data-dir")
-        .arg(folder.join("data"))
-        .env("RUST_LOG", "warn")
-        .env("FAILPOINTS", fail)
-        .output()
-        .expect("it runs")
-}
-
-/// What a recovery reports.
-pub fn recover(folder: &Path) -> Value {
-    let done = run(folder, "");
-    let text = String::from_utf8_lossy(&done.stdout);
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{text}{said}");
-    println!("{text}{said}");
-    serde_json::from_str(&text).expect("a report")
-}
 
 fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-r").args([from, to]).status();
@@ -178,7 +152,7 @@ fn a_recovery_that_is_broken_off_is_done_again() {
         std::fs::remove_dir_all(site.ledger()).expect("removed");
         copy(&older, &site.ledger());
 
-        let broken = run(site.folder.path(), &format!("recover-{step}=return"));
+        let broken = recovery(site.folder.path(), &format!("recover-{step}=return"));
         assert!(!broken.status.success(), "{step}");
         assert!(site.start().is_err(), "{step}: it does not sell");
         assert_eq!(recover(site.folder.path())["recovered"], true, "{step}");

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::recover::recover;
+use crate::common::recover;
 use crate::common::{Engine, call, redis};
 use crate::provider::Shop;
 

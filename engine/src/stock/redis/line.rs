@@ -126,17 +126,7 @@ impl Line {
     /// Runs a script, once. With `asking` the server takes it though the bucket is
     /// still on its way there.
     pub async fn run(&self, call: &Call<'_>, asking: bool) -> Result<Value, Trouble> {
-        self.with(async |client| {
-            if !asking {
-                return client.custom(word("EVALSHA"), call.words()).await;
-            }
-            // The two go one after the other, with nothing between them.
-            let both = client.pipeline();
-            let () = both.custom(word("ASKING"), Vec::<Value>::new()).await?;
-            let () = both.custom(word("EVALSHA"), call.words()).await?;
-            both.last().await
-        })
-        .await
+        self.ask("EVALSHA", call.words(), asking).await
     }
 
     /// Makes the server keep a script.
@@ -156,6 +146,7 @@ impl Line {
             if !asking {
                 return client.custom(word(name), args).await;
             }
+            // The two go one after the other, with nothing between them.
             let both = client.pipeline();
             let () = both.custom(word("ASKING"), Vec::<Value>::new()).await?;
             let () = both.custom(word(name), args).await?;

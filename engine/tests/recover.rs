@@ -6,7 +6,7 @@ mod after;
 mod common;
 mod provider;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use bytes::Bytes;

@@ -63,6 +63,8 @@ fn a_buyer_wins_pays_and_sees_it_paid() {
         "",
         "nobody should pay twice"
     );
+    // Another way stands open to whom this one failed.
+    browser.shows(ORDER, "Use wallet instead");
     browser.press(&button("Continue to pay"));
     browser.shows("h1", "Mock payment by card");
     browser.press("form[action$='do=pay'] button");
@@ -109,12 +111,20 @@ fn money_that_a_person_looks_at_is_not_asked_for_again() {
     let order = shop.win("ana", "k1");
     let wrong = [("amountCent", json!(99))];
     shop.told(&shop.body(&order, "t1", &wrong), "REVIEW", false);
+    // It comes for what is given back as well.
+    let given_back = shop.win("ana", "k2");
+    let path = format!("/v1/orders/{given_back}/cancel");
+    assert_eq!(shop.engine.post("ana", &path).status, 200);
+    shop.told(&shop.body(&given_back, "t2", &wrong), "REVIEW", false);
     browser.open(&format!("http://{}/sales/tea", shop.engine.public));
     browser.shows("#title", "tea");
     browser.write("#user", "ana");
     browser.press("#who button");
     browser.shows(ORDER, "Payment under review");
-    assert_eq!(browser.text(&button("Pay by")), "");
+    browser.shows(ORDER, "You canceled it.");
+    browser.shows("#rows li:last-child", "Payment under review");
+    browser.shows("#rows li:last-child", "A person decides within");
+    assert_eq!(browser.text("#rows button[aria-label^=\"Pay by\"]"), "");
     nothing_to_complain(&browser);
 }
 
@@ -198,6 +208,48 @@ fn every_order_on_the_page_can_be_paid() {
             "return document.querySelectorAll('#rows button[aria-label^=\"Pay by card\"]').length";
         browser.run(n) == 8
     });
+    nothing_to_complain(&browser);
+}
+
+#[test]
+fn an_address_that_is_no_sale_leads_to_all_of_them() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let shop = shop(3, "");
+    for path in ["nope", "%zz"] {
+        browser.open(&format!("http://{}/sales/{path}", shop.engine.public));
+        browser.shows("#title", "There is no such sale");
+        browser.press("#lede a");
+        browser.shows("#title", "tea");
+    }
+    nothing_to_complain(&browser);
+}
+
+/// The ids of SKUs are those of their sale.
+#[test]
+fn what_other_sales_sold_does_not_go_by_the_names_of_this_one() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mug = r#"
+[[sales]]
+id = "mug"
+name = "mug"
+startsAt = "2020-01-01T00:00:00Z"
+endsAt = "2099-01-01T00:00:00Z"
+unitsPerUser = 1
+skus = [{ id = "unit", name = "big mug", priceCent = 100, currency = "EUR", units = 1 }]
+"#;
+    let engine = Engine::start(&folder, &open_sale("tea", 9, 9, mug));
+    let body = r#"{"saleId": "mug", "items": [{"skuId": "unit", "quantity": 1}]}"#;
+    assert_eq!(engine.buy("ana", "k1", body).status, 201);
+    browser.open(&format!("http://{}/sales/tea", engine.public));
+    browser.shows("#title", "tea");
+    browser.write("#user", "ana");
+    browser.press("#who button");
+    browser.shows(ORDER, "1 × unit (mug)");
     nothing_to_complain(&browser);
 }
 

@@ -1,6 +1,7 @@
-//! The engine falls between any two steps of what happens after a win: decided, durable,
-//! kept beside the holds, settled in the stock, told. Whoever asked asks again, and comes
-//! to the same end, on both stock hosts and both order stores.
+//! The engine falls between any two steps of a win (asked, reserved, judged, written,
+//! durable, told) and of what happens after it (decided, durable, kept beside the holds,
+//! settled in the stock, told). Whoever asked asks again, and comes to the same end, on
+//! both stock hosts and both order stores.
 
 mod common;
 #[path = "common/postgres.rs"]
@@ -13,6 +14,17 @@ use postgres::Server;
 use provider::Shop;
 use serde_json::{Value, json};
 
+/// Of a win, in their order.
+const WIN: [&str; 6] = [
+    "desk-before-script",
+    "desk-after-script",
+    "win-judged",
+    "ledger-before-write",
+    "ledger-after-sync",
+    "win-durable",
+];
+
+/// Of what comes after it.
 const STEPS: [&str; 4] = [
     "change-decided",
     "change-durable",
@@ -22,10 +34,12 @@ const STEPS: [&str; 4] = [
 
 /// Two units: one of them grants something.
 fn config(host: &str, store: &str) -> String {
-    let sale = open_sale("tea", 3, 2, host).replace(
-        "units = 3 }",
-        "units = 3, grant = { workId = \"film\", validDays = 30 } }",
-    );
+    let sale = open_sale("tea", 3, 2, host)
+        .replace("unitsPerUser", "buckets = 1\nunitsPerUser")
+        .replace(
+            "units = 3 }",
+            "units = 3, grant = { workId = \"film\", validDays = 30 } }",
+        );
     format!("{sale}\n{store}\n[payment]\nprovider = \"mock\"\n")
 }
 
@@ -60,11 +74,11 @@ fn refund(shop: &Shop, order: &str, restock: bool) -> u16 {
 }
 
 /// Each of the steps on each host and store.
-fn everywhere(test: impl Fn(&str, &dyn Fn(&str) -> Shop, &str)) {
+fn everywhere(steps: &[&str], test: impl Fn(&str, &dyn Fn(&str) -> Shop, &str)) {
     let postgres = Server::shared();
     for host in hosts() {
         for stored in ["sqlite", "postgres"] {
-            for at in STEPS {
+            for at in steps {
                 host.fresh();
                 let store = match stored {
                     "postgres" => postgres.store(&postgres.database()),
@@ -91,8 +105,36 @@ fn at(said: &str) -> String {
 }
 
 #[test]
+fn a_purchase_that_is_broken_off_is_one_order_in_the_end() {
+    everywhere(&WIN, |said, open, config| {
+        // The sale is there before anything falls: it is a record of the ledger, too.
+        // So is what each start writes for its one bucket.
+        let at = at(said).replace("ledger-after-sync=", "ledger-after-sync=2*off->");
+        let at = at.replace("ledger-before-write=", "ledger-before-write=2*off->");
+        let shop = open("").killed_and_started_with(config, &at);
+        let one = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+        let lost = shop.engine.try_buy("ana", "k", one);
+        assert!(lost.is_none_or(|a| a.status == 0), "{said}: it fell");
+        let shop = shop.killed_and_started(config);
+        let again = shop.engine.buy("ana", "k", one);
+        // What Redis holds or the ledger has was won, and nobody had heard of it.
+        let step = WIN.iter().position(|step| said.ends_with(step));
+        let written = WIN.iter().position(|step| *step == "ledger-after-sync");
+        let won = step >= written || step > Some(0) && said.starts_with("redis");
+        assert_eq!(again.status, if won { 200 } else { 201 }, "{said}");
+        let order = again.json["orderId"].as_str().expect("an order");
+        ends(&shop, order, "PENDING_PAYMENT", [2, 1, 0, 0], said);
+        let mine = shop.engine.get("ana", "/v1/me/orders").json;
+        assert_eq!(mine["orders"].as_array().map(Vec::len), Some(1), "{said}");
+        // Its unit and those of the limit are counted once.
+        assert_eq!(shop.engine.buy("ana", "k2", one).status, 201, "{said}");
+        assert_eq!(shop.engine.buy("ana", "k3", one).status, 422, "{said}");
+    });
+}
+
+#[test]
 fn a_capture_that_is_broken_off_is_applied_once() {
-    everywhere(|said, open, config| {
+    everywhere(&STEPS, |said, open, config| {
         let shop = open(&at(said));
         let order = shop.win("ana", "k");
         let body = shop.body(&order, "t1", &[]);
@@ -107,7 +149,7 @@ fn a_capture_that_is_broken_off_is_applied_once() {
 
 #[test]
 fn a_cancel_that_is_broken_off_gives_its_unit_back_once() {
-    everywhere(|said, open, config| {
+    everywhere(&STEPS, |said, open, config| {
         let shop = open(&at(said));
         let order = shop.win("ana", "k");
         let path = format!("/v1/orders/{order}/cancel");
@@ -120,7 +162,7 @@ fn a_cancel_that_is_broken_off_gives_its_unit_back_once() {
 
 #[test]
 fn a_refund_that_is_broken_off_pays_back_once_and_ends_what_it_granted() {
-    everywhere(|said, open, config| {
+    everywhere(&STEPS, |said, open, config| {
         let shop = open("");
         let order = shop.win("ana", "k");
         shop.told(&shop.body(&order, "t1", &[]), "APPLIED", false);

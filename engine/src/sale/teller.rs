@@ -97,6 +97,7 @@ async fn run(mut inbox: mpsc::Receiver<Slip>, metrics: SaleMetrics) {
                 handed_at,
             } => match receipt.await {
                 Ok(_) => {
+                    fail::fail_point!("win-durable", |_| std::process::abort());
                     metrics
                         .commit_seconds
                         .observe(handed_at.elapsed().as_secs_f64());

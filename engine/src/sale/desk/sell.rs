@@ -79,6 +79,7 @@ impl Desk {
                 .iter()
                 .map(|b| self.encoder.encode(&b.order).into())
                 .collect();
+            fail::fail_point!("desk-before-script", |_| std::process::abort());
             let timer = Instant::now();
             let verdicts = self
                 .parts
@@ -94,7 +95,7 @@ impl Desk {
                 .metrics
                 .stock_seconds
                 .observe(timer.elapsed().as_secs_f64());
-            fail::fail_point!("desk-after-script");
+            fail::fail_point!("desk-after-script", |_| std::process::abort());
             let Some(verdicts) = verdicts else {
                 // The bucket changed under us; nothing of this batch reached the
                 // ledger, so the same orders are asked for again.
@@ -173,6 +174,7 @@ impl Desk {
             self.refuse(buyer, refusal);
         }
         if !drafts.is_empty() {
+            fail::fail_point!("win-judged", |_| std::process::abort());
             match self
                 .parts
                 .ledger

@@ -71,6 +71,7 @@ struct Engine {
 
 #[derive(Args)]
 struct RunArgs {
+    /// Who comes, when, and what they want: a file as in loadtest/scenarios/.
     #[arg(long)]
     scenario: PathBuf,
     #[command(flatten)]
@@ -94,10 +95,13 @@ struct RunArgs {
     /// Replace the phases by one constant rate (with --seconds).
     #[arg(long)]
     rate: Option<f64>,
+    /// How long that rate lasts.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Connections, instead of what the scenario says.
     #[arg(long)]
     connections: Option<u32>,
+    /// The same seed sends the same buyers; instead of what the scenario says.
     #[arg(long)]
     seed: Option<u64>,
     /// Shards of the sale's stock, instead of what the scenario says.
@@ -122,25 +126,33 @@ struct AuditArgs {
 
 #[derive(Args)]
 struct FireArgs {
+    /// What to ask for, http only; {n} as in a header.
     url: String,
+    /// GET, POST, …
     #[arg(long, default_value = "GET")]
     method: String,
     /// 'name: value'; {n} becomes a number of its own in every request.
     #[arg(long = "header")]
     headers: Vec<String>,
+    /// Sent with every request; {n} as in a header.
     #[arg(long, default_value = "")]
     body: String,
+    /// How many requests are under way at once.
     #[arg(long, default_value_t = 256)]
     connections: usize,
+    /// How long to measure.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Seconds before that, which do not count.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
     /// Requests a second; without it, as fast as answers come.
     #[arg(long)]
     rate: Option<f64>,
+    /// Where {n} begins to count.
     #[arg(long, default_value_t = 0)]
     first_n: u64,
+    /// Allow targets that are not on this machine.
     #[arg(long)]
     allow_remote: bool,
 }

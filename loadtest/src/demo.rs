@@ -14,6 +14,7 @@ pub struct Args {
     /// Configuration of the engine; our own servers take the place of those it names.
     #[arg(long, default_value = "config/cluster.toml")]
     config: PathBuf,
+    /// Who comes, when, and what they want.
     #[arg(long, default_value = "loadtest/scenarios/double-eleven.toml")]
     scenario: PathBuf,
     /// Folder for the report.

@@ -164,9 +164,11 @@ struct Problem {
 
 fn list(line: &Line) -> Result<(), String> {
     let mut cursor = String::new();
+    let mut n_listed = 0;
     loop {
         let path = format!("/admin/v1/dead-letters?cursor={cursor}");
         let page: Letters = line.ask("GET", &path)?.map_err(told)?;
+        n_listed += page.dead_letters.len();
         for l in page.dead_letters {
             let why = one_line(&l.why);
             let sale = l.sale_id.as_deref().unwrap_or("-");
@@ -174,9 +176,14 @@ fn list(line: &Line) -> Result<(), String> {
         }
         match page.next_cursor {
             Some(next) => cursor = next,
-            None => return Ok(()),
+            None => break,
         }
     }
+    if n_listed == 0 {
+        // Not on stdout, which has one line a letter.
+        eprintln!("no dead letters");
+    }
+    Ok(())
 }
 
 fn replay(line: &Line, seqs: &[u64]) -> Result<usize, String> {

@@ -2,6 +2,7 @@
 //! `config/redis.acl`; stopped by its process id. What an operator or a bad day does to
 //! it is a function here.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,15 @@ pub fn hosts() -> Vec<Host> {
     hosts
 }
 
+/// What the engine's user may call.
+pub fn allowed() -> BTreeSet<String> {
+    let words = ACL.split_ascii_whitespace();
+    words
+        .filter_map(|word| word.strip_prefix('+'))
+        .map(str::to_owned)
+        .collect()
+}
+
 pub struct Redis {
     child: Child,
     binary: PathBuf,
@@ -83,10 +93,12 @@ pub struct Redis {
     pub port: u16,
     /// What stands for [`SECOND_PORT`] in its options.
     pub second_port: u16,
+    pub third_port: u16,
 }
 
 /// The value of an option that takes a free port of its own.
 pub const SECOND_PORT: &str = "a free port";
+pub const THIRD_PORT: &str = "another free port";
 
 fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -101,9 +113,10 @@ impl Redis {
         std::fs::write(folder.path().join("users.acl"), acl).expect("users");
         // Another process may take a free port before the server does.
         for _ in 0..20 {
-            let (port, second_port) = (free_port(), free_port());
+            let [port, second_port, third_port] = [(); 3].map(|()| free_port());
             let said = |value: &str| match value {
                 SECOND_PORT => second_port.to_string(),
+                THIRD_PORT => third_port.to_string(),
                 value => value.to_owned(),
             };
             let options: Vec<String> = options
@@ -119,6 +132,7 @@ impl Redis {
                     folder,
                     port,
                     second_port,
+                    third_port,
                 };
             }
         }
@@ -259,6 +273,16 @@ impl Redis {
             .collect();
         all.sort_unstable();
         all
+    }
+
+    /// Every command that somebody called and was allowed to, subcommands as `name|sub`.
+    pub fn called(&self) -> BTreeSet<String> {
+        let stats = self.text(&["INFO", "commandstats"]);
+        let called = stats.lines().filter_map(|line| {
+            let (name, told) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+            (!told.starts_with("calls=0,")).then(|| name.to_owned())
+        });
+        called.collect()
     }
 
     /// Microseconds spent in a command, and how often it was called.

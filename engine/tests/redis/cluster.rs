@@ -12,10 +12,10 @@ use crate::common::redis::{self, Redis};
 use crate::common::{Engine, open_sale};
 
 const SERVERS: u16 = 3;
-const BUCKETS: u16 = 12;
+pub const BUCKETS: u16 = 12;
 /// Longer than three servers take on a busy machine.
 const UNTIL_MAX: Duration = Duration::from_secs(120);
-const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
+pub const ONE: &str = r#"{"saleId":"tea","items":[{"skuId":"unit","quantity":1}]}"#;
 
 /// Of a cluster in which nobody is called dead.
 const MEMBER: [(&str, &str); 3] = [
@@ -30,10 +30,16 @@ impl Cluster {
     /// Three primaries with a third of the slots each. No failover: who is frozen stays
     /// a member.
     pub fn start() -> Option<Self> {
+        Self::with(&[], |server| server.port)
+    }
+
+    /// With more options, and known to each other by another port.
+    pub fn with(more: &[(&str, &str)], port: fn(&Redis) -> u16) -> Option<Self> {
         let binary = redis::binaries().into_iter().next()?;
+        let options = [&MEMBER[..], more].concat();
         let mut servers = Vec::new();
         for no in 0..SERVERS {
-            let server = Redis::start(&binary, &MEMBER);
+            let server = Redis::start(&binary, &options);
             let share = 16_384 / SERVERS;
             let last = if no + 1 == SERVERS {
                 16_383
@@ -47,7 +53,7 @@ impl Cluster {
         }
         let cluster = Self(servers);
         for other in &cluster.0[1..] {
-            cluster.meet(other);
+            cluster.meet(other, port(other));
         }
         cluster.until(|server| {
             let said = server.text(&["CLUSTER", "INFO"]);
@@ -56,8 +62,8 @@ impl Cluster {
         Some(cluster)
     }
 
-    fn meet(&self, other: &Redis) {
-        let (port, bus) = (other.port.to_string(), other.second_port.to_string());
+    fn meet(&self, other: &Redis, port: u16) {
+        let (port, bus) = (port.to_string(), other.second_port.to_string());
         self.0[0].text(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
     }
 
@@ -65,7 +71,7 @@ impl Cluster {
     pub fn replica_of(&self, primary: &Redis) -> Redis {
         let binary = redis::binaries().into_iter().next().expect("as before");
         let replica = Redis::start(&binary, &MEMBER);
-        self.meet(&replica);
+        self.meet(&replica, replica.port);
         self.until(|server| {
             let said = server.text(&["CLUSTER", "INFO"]);
             said.contains("cluster_known_nodes:4")
@@ -86,7 +92,7 @@ impl Cluster {
     }
 
     /// Until all of them say so; they tell each other in their own time.
-    fn until(&self, so: impl Fn(&Redis) -> bool) {
+    pub fn until(&self, so: impl Fn(&Redis) -> bool) {
         let began = Instant::now();
         while !self.0.iter().all(&so) {
             assert!(began.elapsed() < UNTIL_MAX, "they do not come to it");
@@ -94,7 +100,7 @@ impl Cluster {
         }
     }
 
-    fn config(&self) -> RedisConfig {
+    pub fn config(&self) -> RedisConfig {
         let mut config = self.0[0].config();
         config.cluster = true;
         config.limits.call = Duration::from_secs(2);
@@ -110,7 +116,7 @@ impl Cluster {
     }
 
     /// Who has the bucket, as long as no slot was moved.
-    fn owner(&self, bucket: u16) -> usize {
+    pub fn owner(&self, bucket: u16) -> usize {
         let share = 16_384 / SERVERS;
         usize::from((self.slot(bucket) / share).min(SERVERS - 1))
     }
@@ -205,7 +211,7 @@ async fn one_server_that_stands_still_holds_up_only_its_own_buckets() {
 }
 
 /// A buyer at home in the bucket.
-fn buyer(of: u16, n: u32) -> String {
+pub fn buyer(of: u16, n: u32) -> String {
     let sale = SaleId::parse("tea").expect("an id");
     let names = (0..).map(|i| format!("buyer-{of}-{n}-{i}"));
     let at_home = |name: &String| {

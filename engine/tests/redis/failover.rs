@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use floodgate_engine::stock::Reply;
 
-use super::cluster::Cluster;
+use super::cluster::{self, Cluster, ONE, buyer};
 use crate::common::redis::Redis;
 use crate::common::{Engine, call, open_sale};
 use crate::long_sale;
@@ -190,4 +190,68 @@ fn failovers_that_lose_writes_and_buckets_that_move_lose_no_win() {
     assert_eq!(verdict.line, "audit: pass");
     assert_eq!(day.engine.differences(), 0);
     assert!(day.engine.stop(), "SIGTERM ends it well");
+    // What its user may do for the sake of clusters was done.
+    for command in ["asking", "cluster|slots"] {
+        let anywhere = all.iter().any(|server| server.called().contains(command));
+        assert!(anywhere, "nobody called {command}");
+    }
+}
+
+/// Without one of its primaries a cluster serves no slot at all.
+#[test]
+fn a_cluster_that_is_down_tells_nobody_yes_and_forgets_no_order() {
+    let Some(mut cluster) = Cluster::start() else {
+        return;
+    };
+    let stock = cluster.0[0].toml() + "cluster = true\ncall_ms = 500\n";
+    let more = format!(
+        "buckets = {}\n[limits]\nanswer_ms = 3000\n{stock}",
+        cluster::BUCKETS
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(&folder, &open_sale("tea", 1_200, 1, &more));
+    let buy = |of: u16, n: u32| engine.buy(&buyer(of, n), "k", ONE);
+    let won: Vec<_> = (0..cluster::BUCKETS).map(|no| buy(no, 0)).collect();
+    assert!(won.iter().all(|answer| answer.status == 201));
+
+    let there = (0..cluster::BUCKETS).find(|no| cluster.owner(*no) == 1);
+    let there = there.expect("each server has some");
+    for server in &cluster.0 {
+        server.text(&["CONFIG", "SET", "cluster-node-timeout", "300"]);
+    }
+    cluster.0[0].kill();
+    let is = |server: &Redis, state: &str| server.text(&["CLUSTER", "INFO"]).contains(state);
+    until("it is down", || {
+        cluster.0[1..]
+            .iter()
+            .all(|server| is(server, "cluster_state:fail"))
+    });
+    let down = buy(there, 1);
+    assert_eq!(down.code(), (503, "OUTCOME_UNKNOWN"), "{down:?}");
+
+    cluster.0[0].start_again();
+    cluster.until(|server| is(server, "cluster_state:ok"));
+    let asked = |of: u16, n: u32| {
+        let answer = loop {
+            let answer = buy(of, n);
+            if answer.status != 503 && answer.status != 409 {
+                break answer;
+            }
+        };
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        answer.json
+    };
+    let order = asked(there, 1);
+    assert_eq!(asked(there, 1), order);
+    for (no, won) in (0..).zip(won) {
+        assert_eq!(asked(no, 0), won.json, "bucket {no}");
+    }
+    // One of them is empty now, and sells again.
+    let emptied = (0..cluster::BUCKETS).find(|no| cluster.owner(*no) == 0);
+    asked(emptied.expect("each server has some"), 1);
+    assert_eq!(
+        engine.remaining("tea"),
+        1_200 - u64::from(cluster::BUCKETS) - 2
+    );
+    assert_eq!(engine.differences(), 0);
 }

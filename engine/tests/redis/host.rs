@@ -1,12 +1,10 @@
 //! One server: what is refused at the start, and what becomes of a call when the server
 //! forgets, is full, stands still or is not there.
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodgate_engine::config::{Password, RedisConfig, RedisServer, RedisTls};
+use floodgate_engine::config::{Password, RedisConfig, RedisTls};
 use floodgate_engine::domain::ids::{BucketNo, SaleId};
 use floodgate_engine::stock::redis::RedisHost;
 use floodgate_engine::stock::{Args, BucketRef, HostError, Reply, Script, StockHost};
@@ -67,7 +65,7 @@ pub async fn until_audited(host: &RedisHost, bucket: &BucketRef, n: u64) {
     }
 }
 
-async fn refused(config: &RedisConfig) -> String {
+pub async fn refused(config: &RedisConfig) -> String {
     let host = connect(config).await;
     host.err().expect("it must not be trusted with the stock")
 }
@@ -110,6 +108,17 @@ async fn what_is_wrong_with_a_server_is_said_at_the_start() {
     assert!(why.contains("127.0.0.1:1"), "{why}");
     let why = refused(&with(|c| c.cluster = true)).await;
     assert!(why.contains("cluster"), "{why}");
+    for command in ["hset", "hscan", "unlink"] {
+        let acl = |rule: &str| server.text(&["ACL", "SETUSER", redis::USER, rule]);
+        acl(&format!("-{command}"));
+        let why = refused(&server.config()).await;
+        let said = format!("may not call {command} on the stock server 127.0.0.1:");
+        assert!(why.contains(&said), "{why}");
+        assert!(why.contains("config/redis.acl"), "{why}");
+        acl(&format!("+{command}"));
+    }
+    let why = refused(&with(|c| c.tls = Some(RedisTls { ca: None }))).await;
+    assert!(why.contains("rediss://"), "{why}");
     server.text(&["ACL", "SETUSER", redis::USER, "-script|load"]);
     let why = refused(&server.config()).await;
     assert!(
@@ -259,55 +268,4 @@ async fn the_engines_user_may_do_no_more_than_it_needs() {
             "{command:?} is allowed"
         );
     }
-}
-
-fn openssl(folder: &Path, args: &str) -> bool {
-    let run = Command::new("openssl")
-        .args(args.split(' '))
-        .current_dir(folder)
-        .output();
-    run.is_ok_and(|output| output.status.success())
-}
-
-#[tokio::test]
-async fn tls_is_spoken_with_a_server_whose_certificate_fits() {
-    let Some(binary) = redis::binaries().into_iter().next() else {
-        return;
-    };
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = [
-        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca",
-        "req -newkey rsa:2048 -nodes -keyout key.pem -out req.pem -subj /CN=stock \
-         -addext subjectAltName=IP:127.0.0.1",
-        "x509 -req -in req.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-         -copy_extensions copy -out cert.pem",
-    ];
-    let made = made.iter().all(|args| openssl(folder.path(), args));
-    if !made {
-        eprintln!("SKIPPED: openssl is not installed");
-        return;
-    }
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let server = Redis::start(
-        &binary,
-        &[
-            ("tls-port", redis::SECOND_PORT),
-            ("tls-cert-file", &path("cert.pem")),
-            ("tls-key-file", &path("key.pem")),
-            ("tls-auth-clients", "no"),
-        ],
-    );
-    let ca = std::fs::read(path("ca.pem")).expect("a certificate");
-    let mut config = server.config();
-    config.servers = vec![RedisServer {
-        port: server.second_port,
-        ..server.server()
-    }];
-    config.tls = Some(RedisTls { ca: Some(ca) });
-    let host = connect(&config).await.expect("the certificate is known");
-    open(&host, &bucket(0)).await;
-    // The system's certificates do not know it.
-    config.tls = Some(RedisTls { ca: None });
-    let why = refused(&config).await;
-    assert!(why.to_lowercase().contains("certificate"), "{why}");
 }

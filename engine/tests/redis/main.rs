@@ -17,6 +17,7 @@ mod recover;
 mod recover_money;
 mod rivals;
 mod standing;
+mod tls;
 
 /// Sells one unit each to so many buyers a second. Buyers and units outlast the slowest
 /// machine; the doors are closed after the last thing that happens to it.

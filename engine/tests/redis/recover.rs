@@ -57,6 +57,10 @@ fn survives(harm: impl FnOnce(&Site, &Path), refused: &str) {
     assert_eq!(verdict.line, "audit: pass");
     assert_eq!(engine.differences(), 0);
     assert!(engine.stop(), "SIGTERM ends it well");
+    // Nothing is allowed that nobody needs; the rest is for clusters.
+    let (allowed, called) = (redis::allowed(), server.called());
+    let unused: Vec<&String> = allowed.difference(&called).collect();
+    assert_eq!(unused, ["asking", "cluster|slots"]);
 }
 
 #[test]
@@ -168,4 +172,71 @@ fn a_recovery_that_is_broken_off_is_done_again() {
         assert_eq!(engine.remaining("tea"), 8, "{step}");
         assert_eq!(engine.differences(), 0, "{step}");
     }
+}
+
+/// The folder of one moment lived on twice, and both lives sold the same unit: one of them
+/// stands, and the other is kept by name for who has to write to its buyer.
+#[test]
+fn a_unit_that_two_lives_sold_is_sold_once_and_the_other_order_is_set_aside() {
+    let Some(mut server) = redis::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 1, 1, &server.toml());
+    let data = folder.path().join("data");
+    assert!(Engine::start(&folder, &config).stop());
+    let fork = folder.path().join("fork");
+    copy(&data, &fork);
+    let nobody = server.backup();
+
+    let engine = Engine::start(&folder, &config);
+    let first = engine.buy("ana", "k", ONE);
+    assert_eq!(first.status, 201, "{}", first.body);
+    engine.kill();
+    let with_ana = server.backup();
+
+    std::fs::remove_dir_all(&data).expect("removed");
+    copy(&fork, &data);
+    server.restart_with(&nobody);
+    let engine = Engine::start(&folder, &config);
+    let second = engine.buy("bob", "k", ONE);
+    assert_eq!(second.status, 201, "{}", second.body);
+    // The order store has it as well.
+    let lag = || engine.admin("POST", "/admin/v1/reconcile", "").json["sales"][0].clone();
+    while lag()["storeLagRecords"] != 0 {}
+    assert!(engine.stop());
+
+    std::fs::remove_dir_all(data.join("ledger")).expect("removed");
+    server.restart_with(&with_ana);
+    let report = recover(folder.path());
+    let aside = &report["sales"][0]["setAside"];
+    assert_eq!(aside.as_array().map(Vec::len), Some(1), "{report}");
+    let ana = first.json["orderId"].as_str().expect("an id");
+    let said = aside[0].as_str().expect("a text");
+    assert!(said.starts_with(ana), "{said}: the order store knows bob's");
+    let files = std::fs::read_dir(&data).expect("the data folder");
+    let kept: Vec<_> = files
+        .map(|file| file.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .collect();
+    let [kept] = &kept[..] else {
+        panic!("{kept:?}")
+    };
+    let line = std::fs::read_to_string(kept).expect("readable");
+    let line: serde_json::Value = serde_json::from_str(line.trim_end()).expect("one line");
+    assert_eq!(
+        (&line["orderId"], &line["userId"]),
+        (&ana.into(), &"ana".into())
+    );
+
+    let engine = Engine::start(&folder, &config);
+    let resume = engine.admin("POST", "/admin/v1/sales/tea/resume", "");
+    assert_eq!(resume.status, 200, "{}", resume.body);
+    assert_eq!(engine.buy("bob", "k", ONE).status, 200, "his stands");
+    assert_eq!(engine.remaining("tea"), 0);
+    assert_eq!(
+        engine.buy("cid", "k", ONE).code(),
+        (422, "STOCK_NOT_ENOUGH")
+    );
+    assert_eq!(engine.differences(), 0);
 }

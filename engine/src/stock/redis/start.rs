@@ -1,10 +1,11 @@
 //! What is asked of every server before the stock is trusted to it.
 //!
 //! A server that may throw keys away would forget holds without a word, so one whose
-//! `maxmemory-policy` is another than `noeviction` is refused.
+//! `maxmemory-policy` is another than `noeviction` is refused. So is one where our user
+//! may not do what the scripts do: each of their calls would be asked again for ever.
 
 use fred::clients::Client;
-use fred::error::Error;
+use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface, ConfigInterface, LuaInterface};
 use fred::types::{InfoKind, Value};
 
@@ -13,6 +14,21 @@ use super::slots::Slots;
 use crate::config::RedisServer;
 
 const POLICY: &str = "maxmemory-policy";
+/// Which of its arguments, each a command, the user who calls it may not call.
+const FORBIDDEN: &str = include_str!("forbidden.lua");
+/// What scripts and readers of the stock call, beside EVALSHA itself; `config/redis.acl` as
+/// commands.
+const NEEDED: [&str; 7] = [
+    "hmget {fg:key} field",
+    "hset {fg:key} field value",
+    "hdel {fg:key} field",
+    "hlen {fg:key}",
+    "hscan {fg:key} 0",
+    "scan 0",
+    "unlink {fg:key}",
+];
+const NEEDED_IN_CLUSTERS: [&str; 2] = ["cluster slots", "asking"];
+
 /// The one that keeps every key.
 pub const KEEPS_ALL: &str = "noeviction";
 
@@ -24,10 +40,14 @@ pub async fn look(
     a_script: &str,
 ) -> Result<Slots, String> {
     let client = settings.client(server);
-    let running = client
-        .init()
-        .await
-        .map_err(|e| format!("connect to the stock server {server}: {e}"))?;
+    let running = client.init().await.map_err(|e| {
+        // Two that wait for each other's first word.
+        let hint = match (settings.tls.is_some(), e.kind()) {
+            (true, ErrorKind::Timeout) => "; rediss:// is for ports that speak TLS",
+            _ => "",
+        };
+        format!("connect to the stock server {server}: {e}{hint}")
+    })?;
     let looked = ask(&client, server, cluster, a_script).await;
     running.abort();
     looked
@@ -75,6 +95,16 @@ async fn ask(
         .script_load(a_script)
         .await
         .map_err(|e| format!("load a script into the stock server {server}: {e}"))?;
+    let forbidden = forbidden(client, cluster)
+        .await
+        .map_err(|e| format!("ask the stock server {server} what our user may do: {e}"))?;
+    if !forbidden.is_empty() {
+        return Err(format!(
+            "our user may not call {} on the stock server {server}; config/redis.acl has what it \
+             needs",
+            forbidden.join(", ")
+        ));
+    }
     if !cluster {
         return Ok(Slots::all_at(server.clone()));
     }
@@ -90,6 +120,21 @@ async fn ask(
             "{n} slots of the cluster have no server, says {server}"
         )),
     }
+}
+
+/// By the names of the commands.
+async fn forbidden(client: &Client, cluster: bool) -> Result<Vec<String>, Error> {
+    let mut needed = NEEDED.to_vec();
+    if cluster {
+        needed.extend(NEEDED_IN_CLUSTERS);
+    }
+    let sha: String = client.script_load(FORBIDDEN).await?;
+    let calls: Vec<String> = client.evalsha(sha, Vec::<String>::new(), needed).await?;
+    let names = calls.iter().map(|call| match call.split_once(" {fg:") {
+        Some((name, _)) => name.to_owned(),
+        None => call.trim_end_matches(" 0").to_owned(),
+    });
+    Ok(names.collect())
 }
 
 /// Whether INFO has the line; one that we may not ask for is not there.

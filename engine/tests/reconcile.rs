@@ -65,3 +65,38 @@ fn a_store_that_cannot_be_read_is_no_success_and_a_changed_one_is_found() {
     assert_eq!(pass["differences"], 1, "{pass}");
     assert_eq!(pass["sales"][0]["skus"][0]["driftLedgerStore"], 1, "{pass}");
 }
+
+/// A comparison with the order store may take minutes. Buckets are looked at meanwhile,
+/// and a sale that is made now waits for none of it.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_comparison_that_does_not_end_keeps_neither_gauges_nor_new_sales_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 9, 1, "[limits]\nreconcile_seconds = 1\n");
+    let any = "127.0.0.1:0";
+    let engine = Engine::start_on(&folder, &config, any, any, "books-compared=pause");
+    let engine = engine.expect("it opens");
+    assert_eq!(engine.buy("ana", "k", ONE).status, 201);
+    let other = r#"{"id": "mug", "name": "mug", "unitsPerUser": 1, "startsAt": "2020-01-01T00:00:00Z",
+        "endsAt": "2099-01-01T00:00:00Z",
+        "skus": [{"id": "unit", "name": "unit", "priceCent": 1, "currency": "EUR", "units": 7}]}"#;
+    let made = engine.admin("POST", "/admin/v1/sales", other);
+    assert_eq!(made.status, 201, "{}", made.body);
+    let shown = |sale: &str, state: &str| {
+        let name =
+            format!("floodgate_stock_units{{sale=\"{sale}\",sku=\"unit\",state=\"{state}\"}} ");
+        let metrics = call(&engine.admin, "GET", "/metrics", &[], "").body;
+        let line = metrics.lines().find_map(|l| l.strip_prefix(name.as_str()));
+        line.map(|units| units.parse::<u64>().expect("a number"))
+    };
+    assert_eq!(shown("mug", "available"), Some(7), "with its creation");
+    for _ in 0..10_000 {
+        if shown("tea", "held") == Some(1) {
+            // It would not end by itself.
+            engine.kill();
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("nobody looked at the buckets");
+}

@@ -196,12 +196,11 @@ pub async fn run(
         ledger.clone(),
         NODE,
     );
-    let reconciler = Arc::new(Reconciler {
-        selling: Arc::clone(&selling),
-        books: Arc::new(books),
-        metrics: ReconcileMetrics::register(&registry).map_err(text)?,
-    });
-    let books = Arc::clone(&reconciler.books);
+    let books = Arc::new(books);
+    let metrics = ReconcileMetrics::register(&registry).map_err(text)?;
+    let reconciler = Reconciler::new(Arc::clone(&selling), Arc::clone(&books), metrics);
+    let reconciler = Arc::new(reconciler);
+    let glancing = tokio::spawn(Arc::clone(&reconciler).watch(config.reconcile_every));
     let reconciling = tokio::spawn(Arc::clone(&reconciler).run(config.reconcile_every));
 
     let (stop_paying, paying_stops) = watch::channel(false);
@@ -308,6 +307,7 @@ pub async fn run(
     selling.close_gates();
     let _ = stop_http.send(true);
     let _ = serving.await;
+    glancing.abort();
     reconciling.abort();
     watching.abort();
     lease.abort();

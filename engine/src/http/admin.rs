@@ -19,7 +19,7 @@ use super::wire::{SaleOut, StockOut};
 use super::{auth, health, json, openapi};
 use crate::config::AdminToken;
 use crate::domain::sale::{Phase, Switches};
-use crate::reconcile::{Depth, Reconciler};
+use crate::reconcile::Reconciler;
 use crate::sale::{Created, LiveSale, Selling, Switched};
 use crate::stream::{Letters, OrderStore, StreamWorker};
 
@@ -195,7 +195,7 @@ impl Admin {
         {
             Created::New(live) => {
                 // Its gauges should not wait for the next round.
-                self.reconciler.pass(Depth::Routine).await;
+                self.reconciler.show(&live).await;
                 Ok(Reply::json(StatusCode::CREATED, &self.out(&live)))
             }
             Created::Same(live) => Ok(Reply::json(StatusCode::OK, &self.out(&live))),

@@ -171,6 +171,7 @@ impl Books {
             Decision::NotNow => return Ok(None),
             Decision::Compare => {}
         }
+        fail::fail_point!("books-compared", |_| Ok(None));
         let began = Instant::now();
         let page_rests = match depth {
             Depth::Routine => PAGE_RESTS,

@@ -1,9 +1,11 @@
 //! Stock as the SRE sees it. SKU labels for the first 200 of a sale; what comes
 //! after is summed under `_rest`, so that a large sale cannot flood Prometheus.
 
+use std::borrow::Cow;
+
 use prometheus::{Gauge, IntCounterVec, IntGaugeVec, Opts, Registry};
 
-use super::{SaleReport, SkuReport, seconds};
+use super::{SkuReport, seconds};
 use crate::domain::time::UnixMs;
 use crate::sale::LiveSale;
 
@@ -103,59 +105,65 @@ impl ReconcileMetrics {
             .set(i64::from(epoch));
     }
 
-    pub fn show(&self, report: &SaleReport) {
-        let sale = report.sale_id.as_str();
-        let (shown, rest) = report.skus.split_at(report.skus.len().min(SKUS_SHOWN));
-        for sku in shown {
-            self.show_sku(sale, sku, report.store_compared);
+    /// What is where, and how far buckets and ledger are apart.
+    pub(super) fn show_stock(&self, sale: &str, skus: &[SkuReport]) {
+        for sku in labelled(skus) {
+            let id = sku.sku_id.as_str();
+            let states = [
+                ("opened", sku.opened),
+                ("available", sku.available),
+                ("held", sku.held),
+                ("sold", sku.sold),
+                ("withdrawn", sku.withdrawn),
+                ("transfer", sku.transfer),
+            ];
+            for (state, units) in states {
+                self.units
+                    .with_label_values(&[sale, id, state])
+                    .set(units.cast_signed());
+            }
+            self.oversold
+                .with_label_values(&[sale, id])
+                .set(sku.oversold.cast_signed());
         }
-        if !rest.is_empty() {
-            let sum = |f: fn(&SkuReport) -> u64| rest.iter().map(f).sum();
-            self.show_sku(
-                sale,
-                &SkuReport {
-                    sku_id: "_rest".into(),
-                    opened: sum(|s| s.opened),
-                    available: sum(|s| s.available),
-                    held: sum(|s| s.held),
-                    sold: sum(|s| s.sold),
-                    withdrawn: sum(|s| s.withdrawn),
-                    transfer: sum(|s| s.transfer),
-                    oversold: sum(|s| s.oversold),
-                    drift_host_ledger: sum(|s| s.drift_host_ledger),
-                    drift_ledger_store: sum(|s| s.drift_ledger_store),
-                },
-                report.store_compared,
-            );
-        }
+        self.show_drift(sale, skus, false);
     }
 
-    fn show_sku(&self, sale: &str, sku: &SkuReport, store_compared: bool) {
-        let id = sku.sku_id.as_str();
-        let states = [
-            ("opened", sku.opened),
-            ("available", sku.available),
-            ("held", sku.held),
-            ("sold", sku.sold),
-            ("withdrawn", sku.withdrawn),
-            ("transfer", sku.transfer),
-        ];
-        for (state, units) in states {
-            self.units
-                .with_label_values(&[sale, id, state])
-                .set(units.cast_signed());
+    /// Until the store is compared again its drift is as it was.
+    pub(super) fn show_drift(&self, sale: &str, skus: &[SkuReport], store_compared: bool) {
+        for sku in labelled(skus) {
+            let drift = |between: &str, units: u64| {
+                let of = self
+                    .drift
+                    .with_label_values(&[sale, sku.sku_id.as_str(), between]);
+                of.set(units.cast_signed());
+            };
+            drift("host_ledger", sku.drift_host_ledger);
+            if store_compared {
+                drift("ledger_store", sku.drift_ledger_store);
+            }
         }
-        let drift = |between: &str, units: u64| {
-            let of = self.drift.with_label_values(&[sale, id, between]);
-            of.set(units.cast_signed());
-        };
-        drift("host_ledger", sku.drift_host_ledger);
-        // Until the store is compared again it is as it was.
-        if store_compared {
-            drift("ledger_store", sku.drift_ledger_store);
-        }
-        self.oversold
-            .with_label_values(&[sale, id])
-            .set(sku.oversold.cast_signed());
     }
+}
+
+/// Those with a label of their own, and the sum of the others.
+fn labelled(skus: &[SkuReport]) -> impl Iterator<Item = Cow<'_, SkuReport>> {
+    let (shown, rest) = skus.split_at(skus.len().min(SKUS_SHOWN));
+    let sum = |f: fn(&SkuReport) -> u64| rest.iter().map(f).sum();
+    let others = (!rest.is_empty()).then(|| SkuReport {
+        sku_id: "_rest".into(),
+        opened: sum(|s| s.opened),
+        available: sum(|s| s.available),
+        held: sum(|s| s.held),
+        sold: sum(|s| s.sold),
+        withdrawn: sum(|s| s.withdrawn),
+        transfer: sum(|s| s.transfer),
+        oversold: sum(|s| s.oversold),
+        drift_host_ledger: sum(|s| s.drift_host_ledger),
+        drift_ledger_store: sum(|s| s.drift_ledger_store),
+    });
+    shown
+        .iter()
+        .map(Cow::Borrowed)
+        .chain(others.map(Cow::Owned))
 }

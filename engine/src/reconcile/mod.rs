@@ -5,21 +5,29 @@
 //! order store up to its mark, with the ledger. Payments and entitlements are told twice
 //! only, by ledger and store. It repairs nothing; on oversell it stops the
 //! sale at once, because that is the one thing no repair can take back.
+//!
+//! A glance at the buckets takes a call each; a pass, which asks the order store as well,
+//! may take minutes. So they go on side by side, and nobody waits for a pass who did not
+//! ask for one.
 
 mod books;
 mod compare;
 mod cut;
 mod metrics;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use floodgate_ledger::Seq;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::books::{Books, Depth};
 use self::books::{BooksError, Compared};
 use self::cut::Units;
 pub use self::metrics::ReconcileMetrics;
+use crate::domain::ids::SaleId;
 use crate::domain::time::UnixMs;
 use crate::sale::{LiveSale, Selling};
 use crate::stream::RowKind;
@@ -63,16 +71,47 @@ pub struct SkuReport {
 }
 
 pub struct Reconciler {
-    pub selling: Arc<Selling>,
-    pub books: Arc<Books>,
-    pub metrics: ReconcileMetrics,
+    selling: Arc<Selling>,
+    books: Arc<Books>,
+    metrics: ReconcileMetrics,
+    /// Units of each SKU by which the last pass found buckets and ledger apart.
+    apart: Mutex<HashMap<SaleId, Vec<u64>>>,
+}
+
+/// What the buckets of a sale and their mirror say.
+struct Glance {
+    /// Of the ledger, before anybody was asked.
+    tip: Seq,
+    /// Whether every bucket answered.
+    is_whole: bool,
+    skus: Vec<SkuReport>,
+    differences: Vec<String>,
 }
 
 impl Reconciler {
-    /// Runs until the runtime ends.
+    pub fn new(selling: Arc<Selling>, books: Arc<Books>, metrics: ReconcileMetrics) -> Self {
+        Self {
+            selling,
+            books,
+            metrics,
+            apart: Mutex::default(),
+        }
+    }
+
+    /// Runs until the runtime ends: passes, each at the pace of the order store.
     pub async fn run(self: Arc<Self>, every: Duration) {
         loop {
             self.pass(Depth::Routine).await;
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Runs until the runtime ends: glances, whatever the order store does.
+    pub async fn watch(self: Arc<Self>, every: Duration) {
+        loop {
+            for live in self.selling.sales().values() {
+                self.glance(live).await;
+            }
             tokio::time::sleep(every).await;
         }
     }
@@ -83,10 +122,7 @@ impl Reconciler {
         let mut reports = Vec::new();
         let mut clean = true;
         for live in self.selling.sales().values() {
-            let report = self.told(self.look_at(live, depth).await, &mut clean);
-            self.metrics.show(&report);
-            self.metrics.gate(live);
-            reports.push(report);
+            reports.push(self.told(self.look_at(live, depth).await, &mut clean));
         }
         let loose = self.told(self.look_at_loose(depth).await, &mut clean);
         if !loose.differences.is_empty() {
@@ -99,12 +135,19 @@ impl Reconciler {
         reports
     }
 
-    /// The log and the counters hear of it.
-    fn told(&self, mut report: SaleReport, clean: &mut bool) -> SaleReport {
-        for difference in &report.differences {
-            let sale = report.sale_id.as_str();
+    /// Its gauges, and whether it may sell.
+    pub async fn show(&self, live: &Arc<LiveSale>) {
+        self.glance(live).await;
+    }
+
+    fn log(&self, sale: &str, differences: &[String]) {
+        for difference in differences {
             tracing::error!(sale, difference, "the stock does not add up");
         }
+    }
+
+    /// What is left out of a comparison is a difference, too.
+    fn told(&self, mut report: SaleReport, clean: &mut bool) -> SaleReport {
         // Said when it became a dead letter; a line every pass would tell no more.
         if report.dead_letters > 0 {
             report.differences.push(format!(
@@ -122,16 +165,17 @@ impl Reconciler {
         self.metrics.differences.with_label_values(&[kind]).inc();
     }
 
-    async fn look_at(&self, live: &Arc<LiveSale>, depth: Depth) -> SaleReport {
+    async fn glance(&self, live: &Arc<LiveSale>) -> Glance {
         let sale = live.sale();
-        let tip_before = self.selling.ledger().tip().seq;
+        let tip = self.selling.ledger().tip().seq;
         let audits = self.selling.audit(live).await;
         let mut differences = Vec::new();
         for audit in &audits {
             self.metrics
                 .epoch(sale.id.as_str(), audit.bucket.0, audit.epoch);
         }
-        if audits.len() != usize::from(sale.buckets) {
+        let is_whole = audits.len() == usize::from(sale.buckets);
+        if !is_whole {
             differences.push(format!(
                 "{} of {} buckets answered the audit",
                 audits.len(),
@@ -144,12 +188,47 @@ impl Reconciler {
         }
         let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
         let mut skus = compare::skus(sale, &opened, &audits);
-        // At once, before the order store is asked, which may take its time. A sale that is
-        // whole again sells again; whether it is, only all buckets tell.
+        // A sale that is whole again sells again; whether it is, only all buckets tell.
         let oversold = skus.iter().any(|s| s.oversold > 0);
-        if oversold || audits.len() == usize::from(sale.buckets) {
+        if oversold || is_whole {
             live.set_broken(oversold);
         }
+        for sku in skus.iter().filter(|sku| sku.oversold > 0) {
+            differences.push(format!(
+                "SKU {}: {} units sold that were never opened",
+                sku.sku_id, sku.oversold
+            ));
+            self.count("oversold");
+        }
+        if let Some(apart) = self.apart.lock().get(&sale.id) {
+            for (sku, units) in skus.iter_mut().zip(apart) {
+                sku.drift_host_ledger += units;
+            }
+        }
+        // Units of a bucket that says nothing are nowhere: the last numbers will do.
+        if is_whole {
+            self.metrics.show_stock(sale.id.as_str(), &skus);
+        }
+        self.metrics.gate(live);
+        self.log(sale.id.as_str(), &differences);
+        Glance {
+            tip,
+            is_whole,
+            skus,
+            differences,
+        }
+    }
+
+    async fn look_at(&self, live: &Arc<LiveSale>, depth: Depth) -> SaleReport {
+        let sale = live.sale();
+        self.apart.lock().remove(&sale.id);
+        let Glance {
+            tip,
+            is_whole,
+            mut skus,
+            differences: mut said,
+        } = self.glance(live).await;
+        let mut differences = Vec::new();
         let (compared, n_dead) = self.ask_store(Some(live), depth, &mut differences).await;
         let compared = compared.as_deref();
         for (sku, drift) in skus
@@ -158,15 +237,15 @@ impl Reconciler {
         {
             sku.drift_ledger_store = *drift;
         }
-        // Nothing happened between the audits and the cut, so they are of one moment.
+        // Nothing happened between the glance and the cut, so they are of one moment.
         let tip_after = self.selling.ledger().tip().seq;
-        let stood_still = |c: &&Compared| tip_before == c.tip && tip_before == tip_after;
-        if let Some(compared) = compared.filter(stood_still)
-            && audits.len() == usize::from(sale.buckets)
-        {
+        let stood_still = |c: &&Compared| is_whole && tip == c.tip && tip == tip_after;
+        if let Some(compared) = compared.filter(stood_still) {
+            let mut apart = Vec::with_capacity(skus.len());
             for (sku, units) in skus.iter_mut().zip(&compared.orders.ledger) {
                 let (held, sold) = (sku.held, sku.sold);
                 let drift = units.abs_diff(Units { held, sold });
+                apart.push(drift);
                 if drift > 0 {
                     sku.drift_host_ledger += drift;
                     differences.push(format!(
@@ -176,23 +255,20 @@ impl Reconciler {
                     self.count("host_ledger");
                 }
             }
+            self.apart.lock().insert(sale.id.clone(), apart);
         }
-        for sku in &skus {
-            if sku.oversold > 0 {
-                differences.push(format!(
-                    "SKU {}: {} units sold that were never opened",
-                    sku.sku_id, sku.oversold
-                ));
-                self.count("oversold");
-            }
-        }
-        report(&sale.id.to_string(), skus, (compared, n_dead), differences)
+        let id = sale.id.as_str();
+        self.metrics.show_drift(id, &skus, compared.is_some());
+        self.log(id, &differences);
+        said.append(&mut differences);
+        report(&sale.id.to_string(), skus, (compared, n_dead), said)
     }
 
     /// Payments for which no order of ours was named.
     async fn look_at_loose(&self, depth: Depth) -> SaleReport {
         let mut differences = Vec::new();
         let (compared, n_dead) = self.ask_store(None, depth, &mut differences).await;
+        self.log(NO_SALE, &differences);
         report(
             NO_SALE,
             Vec::new(),

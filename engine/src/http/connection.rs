@@ -121,13 +121,15 @@ where
     F: Future<Output = Response<Body>>,
 {
     let stage = Arc::new(Stage::default());
+    // The word may be there before this connection's task has heard it.
+    let word = stop.clone();
     let serve = service_fn(|request| {
         stage.enter(Waits::Answer);
-        let (service, stage) = (&service, &stage);
+        let (service, stage, word) = (&service, &stage, &word);
         async move {
             let mut response = service(request, peer).await;
             stage.enter(Waits::Request);
-            if stage.is_leaving() {
+            if stage.is_leaving() || *word.borrow() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }

@@ -3,6 +3,7 @@
 
 mod dead_letters;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -109,7 +110,8 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("floodgate: {error}");
+            // Whoever has closed it hears the exit code.
+            let _ = writeln!(std::io::stderr(), "floodgate: {error}");
             ExitCode::FAILURE
         }
     }
@@ -123,6 +125,8 @@ fn logs() {
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_writer(std::io::stderr)
+        // It would say on stderr that stderr is gone, and panic over that.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -151,9 +155,12 @@ fn serve(config: Config) -> Result<(), String> {
     let outcome = runtime.block_on(async {
         let stop = stop_signal()?;
         app::run(config, Arc::clone(&workers), stop, |at| {
-            println!(
+            // Nobody need be there to read it.
+            let _ = writeln!(
+                std::io::stdout(),
                 "floodgate: public http://{}  admin http://{}",
-                at.public, at.admin
+                at.public,
+                at.admin
             );
         })
         .await

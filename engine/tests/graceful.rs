@@ -264,3 +264,17 @@ fn a_second_sigterm_ends_it_at_once_and_takes_back_nothing() {
     assert_eq!(engine.remaining("tea"), 7);
     assert!(engine.stop());
 }
+
+/// A log that nobody can write any more is nobody's end.
+#[test]
+fn an_engine_that_cannot_write_its_log_sells_on_and_stops_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blind = "export RUST_LOG=floodgate_engine=debug && exec 2>/dev/full";
+    let engine = Engine::start_under(&folder, &open_sale("tea", 9, 1, ""), blind);
+    let engine = engine.expect("it opens");
+    for buyer in ["ana", "bob"] {
+        assert_eq!(engine.buy(buyer, "k", ONE).status, 201);
+    }
+    assert_eq!(engine.differences(), 0);
+    assert!(engine.stop(), "SIGTERM ends it well");
+}

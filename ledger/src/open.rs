@@ -248,7 +248,9 @@ fn io_error(path: &Path, step: &'static str, why: impl ToString) -> OpenError {
 }
 
 fn rocks_error(path: &Path, step: &'static str, error: rocksdb::Error) -> OpenError {
-    if error.kind() == rocksdb::ErrorKind::Corruption {
+    // A file that the others name and that is not there is a damage as well.
+    let is_gone = error.as_ref().contains("No such file or directory");
+    if error.kind() == rocksdb::ErrorKind::Corruption || is_gone {
         return OpenError::Corrupt {
             path: path.into(),
             why: placed(path, error.into_string()),
@@ -266,7 +268,10 @@ fn check_manifest(path: &Path) -> Result<(), OpenError> {
 
 /// RocksDB names the table file or manifest that is damaged; a log it does not name.
 fn placed(path: &Path, why: String) -> String {
-    if [".sst", ".log", "MANIFEST"].iter().any(|n| why.contains(n)) {
+    if [".sst", ".log", "MANIFEST", "CURRENT"]
+        .iter()
+        .any(|n| why.contains(n))
+    {
         return why;
     }
     let files = fs::read_dir(path.join(DB_FOLDER)).into_iter().flatten();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use floodgate_ledger::Seq;
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
@@ -27,10 +28,11 @@ use crate::http::{
 use crate::paying;
 use crate::reconcile::{Books, ReconcileMetrics, Reconciler};
 use crate::sale::{Owed, SaleMetrics, Selling, SellingParts, Stored};
-use crate::stream::{Letters, StreamMetrics, StreamWorker, WorkerConfig, retention};
+use crate::stream::{Letters, StreamMetrics, StreamState, StreamWorker, WorkerConfig, retention};
 use crate::workers::Workers;
 
 pub(crate) use self::open::{order_store, stock_host};
+pub(crate) use self::scrub::known_damage;
 
 /// One node owns all buckets for now.
 pub(crate) const NODE: u16 = 0;
@@ -288,7 +290,8 @@ pub async fn run(
         of_admin,
         stopping_admin,
     ));
-    let scrub = Scrub::start(ledger.clone()).map_err(|e| format!("start a thread: {e}"))?;
+    let scrub = Scrub::start(ledger.clone(), &open::ledger_folder(&config))
+        .map_err(|e| format!("start a thread: {e}"))?;
     tracing::info!(public = %addresses.public, admin = %addresses.admin, "floodgate is open");
     started(addresses);
 
@@ -302,6 +305,9 @@ pub async fn run(
     books.stop();
     // After a failed write, or without a desk, nothing more can be promised: what is
     // under way must not be answered, and the process ends.
+    if stopped.is_err() {
+        carried(&stream, ledger.tip().seq).await;
+    }
     stopped?;
     tracing::info!("stopping: no new connections, requests under way finish");
     selling.close_gates();
@@ -324,7 +330,7 @@ pub async fn run(
     }
     let _ = stop_admin.send(true);
     let _ = serving_admin.await;
-    let scrubbed = tokio::task::spawn_blocking(move || scrub.stop()).await;
+    let scrubbed = tokio::task::spawn_blocking(move || drop(scrub)).await;
     scrubbed.map_err(|e| e.to_string())?;
     if let Some(stream) = Arc::into_inner(stream) {
         stream.stop();
@@ -344,6 +350,21 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     )?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(info))
+}
+
+/// What was promised before the end stands in a ledger that may not be read again: as much
+/// as the order store takes in a moment gets there.
+async fn carried(stream: &StreamWorker, through: Seq) {
+    let carried = async {
+        while stream.mark().map_or(Seq::ZERO, |mark| mark.seq) < through
+            && !matches!(stream.state(), StreamState::Stopped(_))
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(GRACE, carried).await.is_err() {
+        tracing::error!("the order store lacks records that stand in the ledger alone");
+    }
 }
 
 /// What the order store has needs no second copy elsewhere.

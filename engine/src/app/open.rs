@@ -1,12 +1,12 @@
 //! Opens what a configuration names, and says in its owner's words what stands in the way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use floodgate_ledger::{BatchLimits, Ledger, LedgerConfig, LedgerMetrics};
+use floodgate_ledger::{BatchLimits, Ledger, LedgerConfig, LedgerMetrics, OpenError};
 use prometheus::Registry;
 
-use super::NODE;
+use super::{NODE, scrub};
 use crate::config::{AdminToken, Config, StockConfig, TokenKey, TokenKeys};
 use crate::descriptors::Shares;
 use crate::domain::sale::Sale;
@@ -28,7 +28,11 @@ pub(super) fn ledger(
     if recover::is_unfinished(&config.data_dir) {
         return Err("a recovery was broken off: run `floodgate recover` again".into());
     }
-    let mut ledger = LedgerConfig::new(config.data_dir.join("ledger"));
+    let folder = ledger_folder(config);
+    if let Some(damage) = scrub::known_damage(&folder) {
+        return Err(refused(&damage));
+    }
+    let mut ledger = LedgerConfig::new(folder);
     ledger.batch = BatchLimits {
         records_max: config.batch_records_max,
         ..ledger.batch
@@ -40,7 +44,22 @@ pub(super) fn ledger(
         .register(registry)
         .map_err(|e| format!("register metrics: {e}"))?;
     ledger.metrics = metrics;
-    Ledger::open(ledger).map_err(|e| format!("open the ledger: {e}"))
+    Ledger::open(ledger).map_err(|error| match &error {
+        OpenError::Damaged { .. } | OpenError::Corrupt { .. } => refused(&error.to_string()),
+        OpenError::Limits(_)
+        | OpenError::InUse { .. }
+        | OpenError::Format { .. }
+        | OpenError::Io { .. } => format!("open the ledger: {error}"),
+    })
+}
+
+pub(super) fn ledger_folder(config: &Config) -> PathBuf {
+    config.data_dir.join("ledger")
+}
+
+/// Nothing is sold on a ledger that is known to be damaged.
+pub(super) fn refused(damage: &str) -> String {
+    format!("{damage}; put a backup of it in its place, or run `floodgate recover`")
 }
 
 pub(crate) async fn order_store(config: &Config) -> Result<Arc<dyn OrderStore>, String> {

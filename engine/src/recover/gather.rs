@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
-use floodgate_ledger::{Kind, Ledger};
+use floodgate_ledger::{Kind, ReadError, Reader, Seq};
 use tokio::task::block_in_place;
 
 use super::merge::{After, Copy, Merged, Pile};
 use super::{PAGE, PREDECESSORS, Report, SaleReport, Stood};
 use crate::app;
-use crate::domain::codec::decode_sale;
+use crate::domain::codec::{decode_order, decode_sale};
 use crate::domain::ids::{EntitlementId, OrderId, PaymentId, SaleId};
 use crate::domain::order::Order;
 use crate::domain::payment::NO_SALE;
@@ -25,42 +25,103 @@ use crate::stream::{FactPage, OrderStore, RowKind, Source, StoreError};
 pub(super) struct Old {
     pub id: Option<String>,
     pub predecessors: BTreeSet<String>,
-    pub sales: Vec<SaleRecord>,
+    /// By version.
+    pub sales: BTreeMap<SaleId, (u64, SaleRecord)>,
     pub orders: BTreeMap<SaleId, Vec<Order>>,
     /// Payments and entitlements by their group.
     pub after: BTreeMap<Bytes, After>,
+    /// The first that could not be read.
+    pub damage: Option<String>,
 }
 
-pub(super) fn read_old(ledger: &Ledger) -> Result<Old, String> {
-    let mut old = Old {
-        id: Some(ledger.id().to_string()),
-        ..Old::default()
-    };
-    let known = ledger.meta(PREDECESSORS).map_err(|e| e.to_string())?;
-    let known = known.unwrap_or_default();
-    let lines = String::from_utf8_lossy(&known);
-    old.predecessors = lines.lines().map(ToOwned::to_owned).collect();
-    for found in ledger.entities(None, Some(facts::SALE), false) {
-        let snapshot = found.map_err(|e| e.to_string())?;
-        let record = decode_sale(&snapshot.body).map_err(|e| e.to_string())?;
-        old.sales.push(record);
+/// Records that cannot be read, one after the other: then the rest is given up as well. A
+/// block of a table has some hundred.
+const LOST_MAX: usize = 20_000;
+
+/// Everything that can be read.
+pub(super) fn read_old(ledger: &Reader) -> Old {
+    let mut old = Old::default();
+    match ledger.identity() {
+        Ok(identity) => old.id = Some(identity.id.to_string()),
+        Err(error) => old.damage = Some(error.to_string()),
     }
-    for found in ledger.entities(None, Some(facts::ORDER), false) {
-        let snapshot = found.map_err(|e| e.to_string())?;
-        let order = facts::order_of(&snapshot).map_err(|e| e.to_string())?;
-        old.orders
-            .entry(order.sale.clone())
-            .or_default()
-            .push(order);
-    }
-    for kind in [RowKind::Payment, RowKind::Entitlement] {
-        for found in ledger.entities(None, Some(kind.kind()), false) {
-            let snapshot = found.map_err(|e| e.to_string())?;
-            let after = old.after.entry(snapshot.group.clone()).or_default();
-            after.take(kind, &Source::of_snapshot(&snapshot), Copy::Ledger)?;
+    match ledger.meta(PREDECESSORS) {
+        Ok(known) => {
+            let known = known.unwrap_or_default();
+            let lines = String::from_utf8_lossy(&known);
+            old.predecessors = lines.lines().map(ToOwned::to_owned).collect();
+        }
+        Err(error) => {
+            old.damage.get_or_insert(error.to_string());
         }
     }
-    Ok(old)
+    for found in ledger.entities(None, None, false) {
+        let taken = found
+            .map_err(|e| e.to_string())
+            .and_then(|snapshot| old.take(&Source::of_snapshot(&snapshot)));
+        if let Err(why) = taken {
+            old.damage.get_or_insert(why);
+        }
+    }
+    if old.damage.is_some() {
+        old.replay(ledger);
+    }
+    old
+}
+
+impl Old {
+    /// What a recovery has no use for is passed over.
+    fn take(&mut self, told: &Source<'_>) -> Result<(), String> {
+        if told.kind == facts::SALE {
+            let record = decode_sale(told.body).map_err(|e| e.to_string())?;
+            let known = self.sales.get(&record.definition.id);
+            if known.is_none_or(|(version, _)| *version <= told.version) {
+                let id = record.definition.id.clone();
+                self.sales.insert(id, (told.version, record));
+            }
+        } else if told.kind == facts::ORDER {
+            let order = decode_order(told.body).map_err(|e| e.to_string())?;
+            self.orders
+                .entry(order.sale.clone())
+                .or_default()
+                .push(order);
+        } else if let Some(kind) = [RowKind::Payment, RowKind::Entitlement]
+            .into_iter()
+            .find(|kind| kind.kind() == told.kind)
+        {
+            let group = Bytes::copy_from_slice(told.group);
+            let after = self.after.entry(group).or_default();
+            after.take(kind, told, Copy::Ledger)?;
+        }
+        Ok(())
+    }
+
+    /// The records that are kept say once more what the entities said, and one that cannot
+    /// be read keeps none of the others from it.
+    fn replay(&mut self, ledger: &Reader) {
+        let tip = ledger
+            .identity()
+            .map_or(Seq(u64::MAX), |known| known.tip.seq);
+        let mut at = Seq(1);
+        // Records to be read one by one, and how many in a row could not be.
+        let (mut alone, mut lost, mut n_lost) = (0_usize, 0, 0_u64);
+        while at <= tip && lost < LOST_MAX {
+            let n_max = if alone > 0 { 1 } else { PAGE };
+            alone = alone.saturating_sub(1);
+            match ledger.tail(at, n_max, usize::MAX) {
+                Ok(records) => {
+                    let Some(last) = records.last() else { break };
+                    (at, lost) = (last.seq.next(), 0);
+                    let taken = records.iter().map(|r| self.take(&Source::of_record(r)));
+                    n_lost += taken.filter(Result::is_err).count() as u64;
+                }
+                Err(ReadError::Trimmed { oldest, .. }) if oldest > at => at = oldest,
+                Err(_) if n_max > 1 => alone = PAGE,
+                Err(_) => (at, lost, n_lost) = (at.next(), lost + 1, n_lost + 1),
+            }
+        }
+        tracing::warn!(n_lost, "records that could not be read");
+    }
 }
 
 pub(super) struct Known<'a> {
@@ -83,8 +144,8 @@ impl Known<'_> {
         report: &mut Report,
     ) -> Result<Vec<SaleRecord>, String> {
         let mut found: BTreeMap<SaleId, SaleRecord> = BTreeMap::new();
-        for record in &self.old.sales {
-            found.insert(record.definition.id.clone(), record.clone());
+        for (id, (_, record)) in &self.old.sales {
+            found.insert(id.clone(), record.clone());
         }
         for (id, buckets) in self.stood {
             let told = |meta: &&Meta| self.is_ours(meta) && !meta.sale.is_empty();

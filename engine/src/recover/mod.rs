@@ -18,7 +18,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use floodgate_ledger::{Ledger, LedgerConfig, OpenError};
+use floodgate_ledger::{Ledger, LedgerConfig, OpenError, Reader};
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::task::block_in_place;
@@ -106,10 +106,15 @@ pub async fn recover(config: &Config, workers: &Arc<Workers>) -> Result<Report, 
     let mut old = match open_old(&places.ledger)? {
         Some(Ok(ledger)) => {
             report.ledger_before = Some(ledger.id().to_string());
-            let old = read_old(&ledger)?;
-            let disagreement = disagreement(&ledger, &old, mark.as_ref(), &stood);
+            // A start checks what is new; whoever recovers has the time to check all.
+            let rotten = block_in_place(|| ledger.scrub(|| true)).err();
+            let old = block_in_place(|| read_old(ledger.reader()));
+            let because = app::known_damage(&places.ledger)
+                .or(rotten.map(|error| error.to_string()))
+                .or_else(|| old.damage.clone())
+                .or_else(|| disagreement(&ledger, &old, mark.as_ref(), &stood));
             close(ledger).await?;
-            let Some(because) = disagreement else {
+            let Some(because) = because else {
                 report.because = "ledger, order store and stock host agree".into();
                 return Ok(report);
             };
@@ -118,7 +123,12 @@ pub async fn recover(config: &Config, workers: &Arc<Workers>) -> Result<Report, 
         }
         Some(Err(damage)) => {
             report.because = damage;
-            Old::default()
+            // What cannot be written to may be read yet.
+            let old =
+                block_in_place(|| Reader::open_read_only(&places.ledger).map(|r| read_old(&r)));
+            let old = old.unwrap_or_default();
+            report.ledger_before.clone_from(&old.id);
+            old
         }
         None if mark.is_none() && stood.is_empty() => {
             report.because = "there is no ledger, and nobody knew one".into();
@@ -368,7 +378,7 @@ fn disagreement(
         return Some(why.to_string());
     }
     let (ours, tip) = (ledger.id().to_string(), ledger.tip().seq.0);
-    let sold = |sale: &SaleId| old.sales.iter().any(|record| record.definition.id == *sale);
+    let sold = |sale: &SaleId| old.sales.contains_key(sale);
     let ahead = |sale: &SaleId, meta: &Meta| {
         if meta.ledger == ours {
             meta.seq > tip

@@ -22,7 +22,7 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn of_record(record: &'a Record) -> Self {
+    pub fn of_record(record: &'a Record) -> Self {
         Self {
             seq: record.seq.0,
             kind: record.kind,

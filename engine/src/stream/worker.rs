@@ -94,6 +94,18 @@ impl Shared {
     }
 }
 
+/// A thread that panics must not look like one that runs.
+struct Fallen(Arc<Shared>);
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "its thread fell; the log says where".to_owned();
+            *self.0.state.lock() = StreamState::Stopped(why);
+        }
+    }
+}
+
 pub struct StreamWorker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -144,7 +156,10 @@ impl StreamWorker {
         };
         let thread = std::thread::Builder::new()
             .name("stream".into())
-            .spawn(move || worker.run())?;
+            .spawn(move || {
+                let _told = Fallen(Arc::clone(&worker.shared));
+                worker.run();
+            })?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -255,7 +270,7 @@ impl From<Disagreement> for Halt {
 }
 
 /// What became of a batch, and whether the next is in too.
-type Asked = Result<(Put, bool), StoreError>;
+type Answered = Result<(Put, bool), StoreError>;
 
 impl Worker {
     fn run(mut self) {
@@ -265,6 +280,7 @@ impl Worker {
         // When the store last said where it stands, or took something.
         let mut heard_at = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
+            fail::fail_point!("stream-turn");
             let began = self.signs.begin();
             let carried = known;
             let step = if known {
@@ -407,7 +423,7 @@ impl Worker {
 
     /// Puts a batch. While nobody buys the next one goes with it, if it was read already,
     /// and what follows is read meanwhile; not for a store that one batch is enough for.
-    fn ask(&self, batch: &Batch, from: Option<&Mark>, to: &Mark) -> (Asked, Vec<Load>) {
+    fn ask(&self, batch: &Batch, from: Option<&Mark>, to: &Mark) -> (Answered, Vec<Load>) {
         let (store, node) = (&self.store, self.config.node);
         let alone = || Ok((store.put(node, batch, from, to)?, false));
         if !self.calm || self.stride.is_short() {

@@ -37,14 +37,14 @@ pub(super) enum Turn {
 }
 
 /// A capture whose order is closed, and who nobody knows of yet.
-struct Asked {
+struct Renewal {
     late: Late,
     turn: Turn,
     order: Arc<Order>,
     units: Units,
 }
 
-impl Asked {
+impl Renewal {
     /// What it adds to a commit at most: payment, order twice, and what each item grants.
     fn n_records(&self) -> usize {
         3 + self.units.len()
@@ -88,12 +88,12 @@ impl Desk {
         lates: &mut VecDeque<(Late, Turn)>,
         slate: &mut Slate,
         tells: &mut Vec<Tell>,
-    ) -> Vec<Asked> {
-        let mut asked: Vec<Asked> = Vec::new();
+    ) -> Vec<Renewal> {
+        let mut asked: Vec<Renewal> = Vec::new();
         let mut n_records = 0;
         while let Some((late, turn)) = lates.pop_front() {
             let is_same =
-                |a: &Asked| a.late.order == late.order || a.late.payment.id == late.payment.id;
+                |a: &Renewal| a.late.order == late.order || a.late.payment.id == late.payment.id;
             // The money of a closed order decides what its next money is.
             if n_records + slate.drafts.len() >= GROUP_RECORDS || asked.iter().any(is_same) {
                 lates.push_front((late, turn));
@@ -128,7 +128,7 @@ impl Desk {
                 self.line.push_late(late, units);
                 continue;
             }
-            let one = Asked {
+            let one = Renewal {
                 late,
                 turn,
                 order,
@@ -141,7 +141,7 @@ impl Desk {
     }
 
     /// Fresh units for as many as may have them, and money back for the others.
-    async fn ask_again(&mut self, now: UnixMs, mut asked: Vec<Asked>) {
+    async fn ask_again(&mut self, now: UnixMs, mut asked: Vec<Renewal>) {
         while !asked.is_empty() {
             let held = self.stepped(now, &asked);
             let bodies: Vec<_> = held.iter().map(facts::order_body).collect();
@@ -155,7 +155,7 @@ impl Desk {
             let mut slate = self.slate(now);
             let (mut tells, mut taken, mut disputed) = (Vec::new(), Vec::new(), Vec::new());
             for ((one, held), verdict) in asked.into_iter().zip(held).zip(verdicts) {
-                let Asked { late, units, .. } = &one;
+                let Renewal { late, units, .. } = &one;
                 let said = match self.said(&one, held, verdict) {
                     Said::Disputed => {
                         disputed.push(one);
@@ -194,9 +194,9 @@ impl Desk {
 
     /// The orders as they will be if units are free. The buyer's receipt shows the window
     /// that there was.
-    fn stepped(&self, now: UnixMs, asked: &[Asked]) -> Vec<Order> {
+    fn stepped(&self, now: UnixMs, asked: &[Renewal]) -> Vec<Order> {
         let epoch = self.parts.bucket.epoch();
-        let stepped = |one: &Asked| {
+        let stepped = |one: &Renewal| {
             let until = one.order.pay_deadline;
             let event = OrderEvent::HeldAgain { until };
             let stepped = one.order.step(event, epoch, now);
@@ -206,7 +206,7 @@ impl Desk {
         asked.iter().map(stepped).collect()
     }
 
-    fn said(&mut self, one: &Asked, held: Order, verdict: Verdict) -> Said {
+    fn said(&mut self, one: &Renewal, held: Order, verdict: Verdict) -> Said {
         let is_short = !self.parts.guard.short(&one.units).is_empty();
         match verdict {
             Verdict::Held if self.takes(&held, &one.units) => Said::Held(Arc::new(held)),

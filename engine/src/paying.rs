@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::config::{PaymentConfig, ProviderConfig};
 use crate::domain::payment::{Payment, PaymentState};
@@ -22,16 +20,16 @@ use crate::sale::{Captured, OwedList, Selling};
 /// Longest a provider may think about one call.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// What the listeners need, and the task that ends when it is told to.
-pub fn start(
+/// What the listeners need, and who gives money back while it is run.
+pub fn build(
     config: &PaymentConfig,
     secrets: Secrets,
     selling: &Arc<Selling>,
     owed: OwedList,
     public: SocketAddr,
-    (seed, stop): (u64, watch::Receiver<bool>),
+    seed: u64,
     registry: &Registry,
-) -> Result<(Arc<Payments>, JoinHandle<()>), prometheus::Error> {
+) -> Result<(Arc<Payments>, Refunder), prometheus::Error> {
     let metrics = PaymentMetrics::register(registry)?;
     let mock = match &config.provider {
         ProviderConfig::None => None,
@@ -64,7 +62,6 @@ pub fn start(
             ..RefunderConfig::default()
         },
     );
-    let refunding = tokio::spawn(refunder.run(stop));
     let payments = Payments::new(PaymentsParts {
         secrets,
         channels: config.channels.clone(),
@@ -72,7 +69,7 @@ pub fn start(
         mock,
         metrics,
     });
-    Ok((Arc::new(payments), refunding))
+    Ok((Arc::new(payments), refunder))
 }
 
 /// The desks, as whoever gives money back sees them.

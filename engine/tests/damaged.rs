@@ -139,3 +139,15 @@ fn a_list_of_tables_that_is_gone_is_a_damage_too() {
     let engine = Engine::start(&folder, &config);
     assert_eq!(order_of(&engine, 0, 200), order);
 }
+
+/// The disk was full, say, when the reason was to be written down.
+#[test]
+fn a_finding_without_a_reason_is_told_as_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = open_sale("tea", 50, 1, "");
+    let engine = Engine::start(&folder, &config);
+    let data = engine.data.clone();
+    assert!(engine.stop());
+    std::fs::write(data.join("ledger/damage"), "").expect("written");
+    is_refused(&folder, &config);
+}

@@ -20,8 +20,16 @@ const DAMAGE: &str = "damage";
 
 /// What an earlier run found, if it found anything.
 pub(crate) fn known_damage(ledger: &Path) -> Option<String> {
-    let told = std::fs::read_to_string(ledger.join(DAMAGE)).ok()?;
-    Some(told.trim_end().to_owned())
+    let path = ledger.join(DAMAGE);
+    let told = std::fs::read(&path).ok()?;
+    match String::from_utf8_lossy(&told).trim() {
+        // The file was made, and then the disk was full or the power went.
+        "" => Some(format!(
+            "the ledger is damaged; an earlier run found it and could not write down where in {}",
+            path.display()
+        )),
+        why => Some(why.to_owned()),
+    }
 }
 
 fn write_down(ledger: &Path, why: &ReadError) {

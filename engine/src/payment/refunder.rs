@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -82,9 +81,9 @@ impl Refunder {
         }
     }
 
-    /// Until `stop` says so. Tries under way are broken off then: the provider knows
-    /// them again at the next start.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// For ever. Whoever drops it breaks off the tries under way: the provider knows them
+    /// again at the next start.
+    pub async fn run(mut self) {
         let mut due = Due::new(self.config.due_max, self.config.backoff, self.config.seed);
         let mut trying = JoinSet::new();
         let mut whose: HashMap<Id, PaymentId> = HashMap::new();
@@ -107,7 +106,6 @@ impl Refunder {
                     Owing::LookInTheLedger => due.missed(),
                 },
                 () = until(wake_at.into_iter().flatten().min()) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     }

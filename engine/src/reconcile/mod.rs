@@ -187,7 +187,7 @@ impl Reconciler {
             self.count("host_ledger");
         }
         let opened: Vec<u64> = (0..sale.skus.len()).map(|at| live.opened(at)).collect();
-        let mut skus = compare::skus(sale, &opened, &audits);
+        let skus = compare::skus(sale, &opened, &audits);
         // A sale that is whole again sells again; whether it is, only all buckets tell.
         let oversold = skus.iter().any(|s| s.oversold > 0);
         if oversold || is_whole {
@@ -200,14 +200,11 @@ impl Reconciler {
             ));
             self.count("oversold");
         }
-        if let Some(apart) = self.apart.lock().get(&sale.id) {
-            for (sku, units) in skus.iter_mut().zip(apart) {
-                sku.drift_host_ledger += units;
-            }
-        }
         // Units of a bucket that says nothing are nowhere: the last numbers will do.
         if is_whole {
-            self.metrics.show_stock(sale.id.as_str(), &skus);
+            let id = sale.id.as_str();
+            self.metrics
+                .show_stock(id, &self.with_apart(&sale.id, &skus));
         }
         self.metrics.gate(live);
         self.log(sale.id.as_str(), &differences);
@@ -219,9 +216,19 @@ impl Reconciler {
         }
     }
 
+    /// With what the last pass found between buckets and ledger, which no glance can see.
+    fn with_apart(&self, sale: &SaleId, skus: &[SkuReport]) -> Vec<SkuReport> {
+        let mut shown = skus.to_vec();
+        if let Some(apart) = self.apart.lock().get(sale) {
+            for (sku, units) in shown.iter_mut().zip(apart) {
+                sku.drift_host_ledger += units;
+            }
+        }
+        shown
+    }
+
     async fn look_at(&self, live: &Arc<LiveSale>, depth: Depth) -> SaleReport {
         let sale = live.sale();
-        self.apart.lock().remove(&sale.id);
         let Glance {
             tip,
             is_whole,
@@ -240,6 +247,7 @@ impl Reconciler {
         // Nothing happened between the glance and the cut, so they are of one moment.
         let tip_after = self.selling.ledger().tip().seq;
         let stood_still = |c: &&Compared| is_whole && tip == c.tip && tip == tip_after;
+        let mut found = None;
         if let Some(compared) = compared.filter(stood_still) {
             let mut apart = Vec::with_capacity(skus.len());
             for (sku, units) in skus.iter_mut().zip(&compared.orders.ledger) {
@@ -255,8 +263,13 @@ impl Reconciler {
                     self.count("host_ledger");
                 }
             }
-            self.apart.lock().insert(sale.id.clone(), apart);
+            found = Some(apart);
         }
+        // A finding of before stood until here; without a comparison nobody knows any more.
+        match found {
+            Some(apart) => self.apart.lock().insert(sale.id.clone(), apart),
+            None => self.apart.lock().remove(&sale.id),
+        };
         let id = sale.id.as_str();
         self.metrics.show_drift(id, &skus, compared.is_some());
         self.log(id, &differences);

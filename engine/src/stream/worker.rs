@@ -184,6 +184,24 @@ impl StreamWorker {
         }
     }
 
+    /// Whether the store has everything through there, waited for as long as it may take.
+    pub async fn carried(&self, through: Seq, patience: Duration) -> bool {
+        let carried = async {
+            loop {
+                if self.mark().is_some_and(|mark| mark.seq >= through) {
+                    return true;
+                }
+                if matches!(self.state(), StreamState::Stopped(_)) {
+                    return false;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(patience, carried)
+            .await
+            .unwrap_or(false)
+    }
+
     /// Finishes the batch under way. What is left goes on from the mark at the next start.
     pub fn stop(mut self) {
         self.join();

@@ -182,7 +182,39 @@ fn a_store_that_is_too_slow_for_a_whole_batch_comes_even(fresh: Fresh) {
     assert_eq!(till.tables(), till.whole());
 }
 
+/// What an engine asks that has to end: has the store what I promised?
+fn who_waits_for_the_store_hears_whether_it_has_everything(fresh: Fresh) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let till = Till::new(fresh);
+    till.sell(&rush("tea", 10));
+    let between = Between::new(till.store(), |call| call.pass());
+    between.dark.store(true, Ordering::SeqCst);
+    let stream = till.start(between.clone(), BATCH);
+    let carried = |patience| {
+        let carried = stream.worker.carried(till.tip().seq, patience);
+        runtime.block_on(carried)
+    };
+    assert!(!carried(Duration::from_millis(20)), "nobody is at home");
+    between.dark.store(false, Ordering::SeqCst);
+    assert!(carried(Duration::from_secs(180)));
+    assert_eq!(till.store().mark(0).unwrap(), Some(till.tip()));
+    assert!(carried(Duration::ZERO), "it has it already");
+
+    // From a store that takes nothing any more nobody waits for anything.
+    let stranger = Till::new(fresh);
+    stranger.sell(&rush("tea", 30));
+    let stream = stranger.start(till.store(), BATCH);
+    let carried = stream
+        .worker
+        .carried(stranger.tip().seq, Duration::from_secs(u32::MAX.into()));
+    assert!(!runtime.block_on(carried));
+}
+
 every_case!(
+    who_waits_for_the_store_hears_whether_it_has_everything,
     a_store_that_comes_back_gets_everything,
     a_store_that_is_away_at_the_start_is_waited_for,
     a_store_that_answers_but_takes_nothing_is_not_called_running,

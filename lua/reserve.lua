@@ -1,7 +1,7 @@
 -- reserve: sets units aside for a batch of orders, once per user:key.
 --
 -- ARGV  6 now_ms  7 again (0/1)  8 units_max  9 count, then per request:
---       user · user:key · mark · entry · n_items, then n_items × (sku · quantity)
+--       user · mark · entry · n_items, then n_items × (sku · quantity)
 --       units_max: what a user may have live; mark and entry: see lua/README.md
 -- REPLY {0, n, code, code, …}   one code a request:
 --       0 held   1 replay: the key names an order with this fingerprint
@@ -25,12 +25,12 @@ elseif now >= tonumber(meta[6]) then
 end
 
 -- Where each request's items begin and end, and every field to read in bulk.
-local first, last, names, slots, skus, sku_at = {}, {}, {}, {}, {}, {}
+local first, last, names, skus, sku_at = {}, {}, {}, {}, {}
 local a = 10
 for i = 1, count do
-  names[i], slots[i] = ARGV[a], ARGV[a + 1]
-  local from = a + 5
-  a = from + 2 * ARGV[a + 4]
+  names[i] = ARGV[a]
+  local from = a + 4
+  a = from + 2 * ARGV[a + 3]
   first[i], last[i] = from, a - 1
   for item = from, a - 1, 2 do
     local sku = ARGV[item]
@@ -43,7 +43,24 @@ for i = 1, count do
     end
   end
 end
-local orders, users, stock = hmget(ORDERS, slots), hmget(USERS, names), hmget(STOCK, skus)
+local users, stock = hmget(USERS, names), hmget(STOCK, skus)
+-- Whoever has a field of an order has one of their own: of a buyer's first order nothing
+-- is there, and most have no other.
+local asked, slots, own_slots = {}, {}, {}
+local function look(i)
+  local _, key, order = standing(ARGV[first[i] - 2])
+  asked[i], slots[i] = order, names[i] .. ':' .. key
+end
+for i = 1, count do
+  if users[i] then
+    look(i)
+    own_slots[#own_slots + 1] = slots[i]
+  end
+end
+local orders, found = {}, hmget(ORDERS, own_slots)
+for k = 1, #own_slots do
+  orders[own_slots[k]] = found[k]
+end
 for i = 1, #stock do
   stock[i] = stock[i] and tonumber(stock[i])
 end
@@ -60,33 +77,33 @@ local function take(from, to, sign)
 end
 
 -- What this very batch changed counts for its later requests.
-local orders_now, users_now, user_at = {}, {}, {}
+local users_now, user_at = {}, {}
 local put_orders, put_users, n_orders, n_users = {}, {}, 0, 0
 local digest, n_live = tonumber(meta[4]), tonumber(meta[7])
 local reply, codes = {0, N}, {}
 
 for i = 1, count do
-  local user, slot, from, to = names[i], slots[i], first[i], last[i]
-  local entry, under_user, known = ARGV[from - 2], users_now[user] or users[i], orders_now[slot] or orders[i]
-  local live, key, order, asked = 0, nil, nil, nil
-  if under_user then
-    live, key, order = standing(under_user)
-    known = key and user .. ':' .. key == slot and order or known
-  end
+  local user, from, to = names[i], first[i], last[i]
+  local entry, under_user = ARGV[from - 2], users_now[user] or users[i]
+  local live, key, known = 0, nil, nil
   local own, live_here = false, false
-  if known or key then
-    local _
-    _, _, asked = standing(entry)
+  if under_user then
+    if not slots[i] then
+      look(i)
+    end
+    local order
+    live, key, order = standing(under_user)
+    known = key and user .. ':' .. key == slots[i] and order or orders[slots[i]]
   end
   if known then
     local name, version = named(known)
-    own, live_here = name == named(asked), version ~= nil
+    own, live_here = name == named(asked[i]), version ~= nil
   end
   local code = 0
   if own and live_here then
     code = 0
   elseif known and not (own and again) then -- CHECK:key
-    code = string.sub(known, 1, 32) == string.sub(asked, 1, 32) and 1 or 2
+    code = string.sub(known, 1, 32) == string.sub(asked[i], 1, 32) and 1 or 2
   elseif phase ~= 0 then
     code = phase
   else
@@ -113,8 +130,8 @@ for i = 1, count do
       if known or key then
         -- Its name stands in a field of its own already, or another order stands here.
         entry = counted(live, under_user or '0')
-        orders_now[slot] = asked
-        put_orders[n_orders + 1], put_orders[n_orders + 2] = slot, asked
+        orders[slots[i]] = asked[i]
+        put_orders[n_orders + 1], put_orders[n_orders + 2] = slots[i], asked[i]
         n_orders = n_orders + 2
       elseif before > 0 then
         entry = counted(live, entry)

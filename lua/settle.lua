@@ -1,7 +1,7 @@
 -- settle: follows durable changes of orders; the ledger decided, the stock obeys.
 --
 -- ARGV  6 count, then per request:
---       user:key · user · place · was · order · mark change · move · keep (0/1)
+--       user · place · was · order · mark change · move · keep (0/1)
 --       · n_items, then n_items × (sku · quantity)
 --       place: what stands before it where it stands with its user, `<length of its key>:<key>:`
 --       was: what it begins with before the change, `<name>:<version>:<mark>:`
@@ -21,7 +21,7 @@ end
 local MOVE = {pay = {'h:', 's:'}, close = {'h:', 'a:'}, restock = {'s:', 'a:'}, withdraw = {'s:', 'w:'}}
 local count = tonumber(ARGV[6])
 -- Where each request's moves begin and end: units of fields[from] go to fields[to].
-local at, slots, names, units, first, last = {}, {}, {}, {}, {}, {}
+local at, names, units, first, last = {}, {}, {}, {}, {}
 local n_moves, from, to, moved = 0, {}, {}, {}
 local fields, field_at = {}, {['h:'] = {}, ['s:'] = {}, ['a:'] = {}, ['w:'] = {}}
 local function field(kind, sku)
@@ -34,10 +34,10 @@ local function field(kind, sku)
 end
 local a = 7
 for i = 1, count do
-  at[i], slots[i], names[i] = a, ARGV[a], ARGV[a + 1]
-  local move, stop_at = MOVE[ARGV[a + 6]], a + 7 + 2 * ARGV[a + 8]
+  at[i], names[i] = a, ARGV[a]
+  local move, stop_at = MOVE[ARGV[a + 5]], a + 6 + 2 * ARGV[a + 7]
   units[i], first[i] = 0, n_moves + 1
-  for item = a + 9, stop_at, 2 do
+  for item = a + 8, stop_at, 2 do
     local quantity = tonumber(ARGV[item + 1])
     units[i] = units[i] + quantity
     if move then
@@ -49,7 +49,7 @@ for i = 1, count do
   last[i] = n_moves
   a = stop_at + 2
 end
-local orders, users, before, stock = hmget(ORDERS, slots), hmget(USERS, names), hmget(STOCK, fields), {}
+local users, before, stock = hmget(USERS, names), hmget(STOCK, fields), {}
 for i = 1, #fields do
   before[i] = tonumber(before[i] or 0)
   stock[i] = before[i]
@@ -73,19 +73,48 @@ local function stands(part, whole, at)
   return string.find(whole, part, at, true) == at
 end
 
+-- Where under a user the place of a request ends; nothing if it is not there.
+local function with_user(place, under_user)
+  local units_end = (string.find(under_user, ':', 1, true) or #under_user + 1) - 1
+  local from = units_end + 2
+  return units_end, stands(place, under_user, from) and from + #place
+end
+
+-- The field of an order's own.
+local function slot_of(i)
+  local length_end = string.find(ARGV[at[i] + 1], ':', 1, true)
+  return names[i] .. ':' .. string.sub(ARGV[at[i] + 1], length_end + 1, -2)
+end
+
+-- What stands with its user has no field of its own.
+local orders, own_slots, units_ends, places = {}, {}, {}, {}
+for i = 1, count do
+  units_ends[i], places[i] = with_user(ARGV[at[i] + 1], users[i] or '0')
+  if not places[i] then
+    own_slots[#own_slots + 1] = slot_of(i)
+  end
+end
+local found = hmget(ORDERS, own_slots)
+for k = 1, #own_slots do
+  orders[own_slots[k]] = found[k]
+end
+
 local orders_now, users_now = {}, {}
 local digest, n_live = tonumber(meta[4]), tonumber(meta[7])
 local reply, codes = {0, N}, {}
 for i = 1, count do
-  local p, slot, user = at[i], slots[i], names[i]
-  local place, was, order = ARGV[p + 2], ARGV[p + 3], ARGV[p + 4]
-  local keep = ARGV[p + 7] == '1'
-  local under_user = users_now[user] or users[i] or '0'
-  local units_end = (string.find(under_user, ':', 1, true) or #under_user + 1) - 1
-  local with_user = stands(place, under_user, units_end + 2)
-  local here, order_at = under_user, units_end + 2 + #place
-  if not with_user then
-    here, order_at = orders_now[slot] or orders[i] or '', 1
+  local p, user = at[i], names[i]
+  local place, was, order = ARGV[p + 1], ARGV[p + 2], ARGV[p + 3]
+  local keep = ARGV[p + 6] == '1'
+  local under_user, units_end, order_at = users[i] or '0', units_ends[i], places[i]
+  if users_now[user] then
+    under_user = users_now[user]
+    units_end, order_at = with_user(place, under_user)
+  end
+  local here, slot = under_user, nil
+  if not order_at then
+    slot = slot_of(i)
+    here, order_at = orders_now[slot] or orders[slot] or '', 1
   end
   local is_as_it_was = stands(was, here, order_at) -- CHECK:version
   local code = 0
@@ -101,11 +130,11 @@ for i = 1, count do
     shift(i, -1)
     code = 3
   else
-    digest, n_live = digest + ARGV[p + 5], keep and n_live or n_live - 1
-    if with_user or not keep then
+    digest, n_live = digest + ARGV[p + 4], keep and n_live or n_live - 1
+    if not slot or not keep then
       local released = keep and 0 or units[i]
       local live = math.max(0, string.sub(under_user, 1, units_end) - released)
-      if not with_user then
+      if slot then
         users_now[user] = counted(live, under_user)
       elseif keep then
         users_now[user] = text(live) .. ':' .. place .. order
@@ -113,8 +142,8 @@ for i = 1, count do
         users_now[user] = text(live)
       end
     end
-    if not (with_user and keep) then
-      orders_now[slot] = order
+    if slot or not keep then
+      orders_now[slot or slot_of(i)] = order
     end
   end
   reply[i + 2], codes[i] = code, DIGITS[code]

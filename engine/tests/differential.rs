@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +31,15 @@ struct Draw {
     n: u64,
     done: u64,
     version: u64,
+    /// Of each user and key the order that was last asked for, as it probably stands.
+    placed: BTreeMap<u8, Placed>,
+}
+
+/// Name, version and mark.
+type Placed = (String, u64, u64);
+
+fn mark(version: u64) -> u64 {
+    version * 0x9E_3779_B97F % (1 << 40)
 }
 
 impl Draw {
@@ -74,12 +84,18 @@ impl Draw {
                     let (at, id) = self.order();
                     let user = ["ana", "bob", "cid"][usize::from(at % 3)];
                     let print = ["a", "b"][usize::from(self.rng.u8(..8) / 7)].repeat(32);
-                    let (key, version) = (at / 3, self.version);
-                    let mark = version * 0x9E_3779_B97F % (1 << 40);
-                    let (key, units) = (format!("k{key}"), self.rng.u8(1..=3));
-                    body += &format!(" {user} {user}:{key} {mark} {units}:{}:{key}", key.len());
-                    body += &format!(":{print}:{id}:{version}:{mark}:order\u{e9}\u{0}");
+                    let (version, name) = (self.version, format!("{print}:{id}"));
+                    let (key, mark) = (format!("k{}", at / 3), mark(version));
+                    let units = self.rng.u8(1..=3);
+                    body += &format!(" {user} {mark} {units}:{}:{key}", key.len());
+                    body += &format!(":{name}:{version}:{mark}:order\u{e9}\u{0}");
                     body += &format!(" {}", self.items());
+                    let asked = (name, version, mark);
+                    if self.rng.u8(..4) > 0 {
+                        self.placed.entry(at).or_insert(asked);
+                    } else {
+                        self.placed.insert(at, asked);
+                    }
                 }
                 (Script::Reserve, body)
             }
@@ -87,14 +103,25 @@ impl Draw {
                 let n = self.rng.u8(1..=4);
                 let mut body = n.to_string();
                 for _ in 0..n {
-                    let (at, id) = self.order();
+                    let (mut at, id) = self.order();
+                    let placed: Vec<u8> = self.placed.keys().copied().collect();
+                    at = self.rng.choice(placed).unwrap_or(at);
+                    let never = || (format!("{}:{id}", "a".repeat(32)), 1, mark(1));
+                    let (name, from, was) = self.placed.remove(&at).unwrap_or_else(never);
                     let user = ["ana", "bob", "cid"][usize::from(at % 3)];
-                    let moved = self.of(&["none", "pay", "close", "restock", "withdraw"]);
-                    let (from, to) = (self.rng.u64(..=self.version), self.version + 1);
-                    let (mark, keep) = (self.rng.u64(..1 << 40), self.rng.u8(..2));
-                    let (key, print) = (at / 3, "a".repeat(32));
-                    body += &format!(" {user}:k{key} {print}:{id} {from} {to} {mark}");
-                    body += &format!(" {moved} {user} {} {keep} -", self.rng.u8(..2));
+                    let key = format!("k{}", at / 3);
+                    self.version += 1;
+                    let (to, is) = (self.version, mark(self.version));
+                    body += &format!(" {user} {}:{key}: {name}:{from}:{was}:", key.len());
+                    if self.rng.bool() {
+                        let moved = self.of(&["none", "pay"]);
+                        let grows = is.cast_signed() - was.cast_signed();
+                        body += &format!(" {name}:{to}:{is}:later\u{0} {grows} {moved} 1");
+                        self.placed.insert(at, (name, to, is));
+                    } else {
+                        let moved = self.of(&["none", "close", "restock", "withdraw"]);
+                        body += &format!(" {name} -{was} {moved} 0");
+                    }
                     body += &format!(" {}", self.items());
                 }
                 (Script::Settle, body)
@@ -180,13 +207,15 @@ async fn world(seed: u64, server: &Redis, host: &RedisHost, vm: &mut Vm) {
         n: 0,
         done: 0,
         version: 0,
+        placed: BTreeMap::new(),
     };
     let mut said = String::new();
-    let mut n_done = 0;
+    let (mut n_done, mut n_settled) = (0, 0);
     let mut calls = Vec::new();
     for at in 0..CALLS {
         if at % 100 == 0 {
             (draw.epoch, draw.n) = (draw.epoch + 1, 3);
+            draw.placed.clear();
             calls.push((
                 Script::Rebuild,
                 [draw.epoch, 1, 0],
@@ -210,8 +239,13 @@ async fn world(seed: u64, server: &Redis, host: &RedisHost, vm: &mut Vm) {
             match (&there, &here) {
                 (Ok(there), Ok(here)) => {
                     assert_eq!(there, here, "SEED={seed}{said}");
-                    if matches!(there, Reply::Array(all) if all[0] == Reply::Int(0)) {
+                    let Reply::Array(there) = there else {
+                        panic!("SEED={seed}{said}");
+                    };
+                    if there.first() == Some(&Reply::Int(0)) {
                         (n_done, draw.done) = (n_done + 1, head[1]);
+                        let done = there[2..].iter().filter(|code| **code == Reply::Int(0));
+                        n_settled += usize::from(script == Script::Settle) * done.count();
                     }
                 }
                 (Err(HostError::Script(_)), Err(_)) => {}
@@ -226,6 +260,10 @@ async fn world(seed: u64, server: &Redis, host: &RedisHost, vm: &mut Vm) {
     }
     // Nonsense alone would prove nothing.
     assert!(n_done > CALLS / 2, "SEED={seed}: {n_done} calls were done");
+    assert!(
+        n_settled > CALLS / 10,
+        "SEED={seed}: {n_settled} orders changed"
+    );
 }
 
 #[tokio::test]

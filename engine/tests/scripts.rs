@@ -116,9 +116,9 @@ impl Order {
 
     /// As it stands among the arguments of a reserve.
     fn request(&self) -> String {
-        let (user, slot, mark) = (self.user, &self.slot, mark(self.version));
+        let (user, mark) = (self.user, mark(self.version));
         let (entry, items) = (self.entry(), listed(&self.items, 1));
-        format!(" {user} {slot} {mark} {entry} {items}")
+        format!(" {user} {mark} {entry} {items}")
     }
 }
 
@@ -306,7 +306,7 @@ impl Model {
             "many" if way != "none" => (order.version, new, MANY, 3),
             _ => (order.version, new, 1, 0),
         };
-        let (slot, user, place) = (&order.slot, order.user, order.place());
+        let (user, place) = (order.user, order.place());
         let (was, name) = (order.head(from), order.name());
         let now = match keep {
             1 => format!("{}{BLOB}", order.head(to)),
@@ -315,7 +315,7 @@ impl Model {
         let grows = i64::try_from(u64::from(keep) * mark(to)).expect("small")
             - i64::try_from(mark(from)).expect("small");
         let items = listed(&order.items, times);
-        let request = format!(" {slot} {user} {place} {was} {now} {grows} {way} {keep} {items}");
+        let request = format!(" {user} {place} {was} {now} {grows} {way} {keep} {items}");
         if !order.is_live() {
             return (request, 2 * keep);
         }
@@ -473,7 +473,7 @@ impl Desk<'_> {
             prop_assert!(again || units <= m.units_max, "{}", self.said);
             for max in [units + MANY - 1, units + MANY] {
                 let entry = format!("{MANY}:1:k:{print}:o:1:1:{BLOB}");
-                let ask = format!("{user} {user}:k 1 {entry} 1 {sku} {MANY}");
+                let ask = format!("{user} 1 {entry} 1 {sku} {MANY}");
                 asks.push(format!("{STARTS} 0 {max} 1 {ask}"));
             }
         }

@@ -82,8 +82,11 @@ impl Bucket {
     /// Live orders, the keys of all orders, and what each user has.
     pub async fn put(&mut self, page: &[Kept]) -> Result<(), String> {
         let (live, closed): (Vec<_>, Vec<_>) = page.iter().partition(|k| k.order.state.is_live());
-        let users = live.iter().map(|k| Row::user(&k.order.user, k.units_live));
-        let users: Vec<Row> = users.collect();
+        // Of closed orders as well: the scripts look for nothing of a buyer without one.
+        let users: Vec<Row> = page
+            .iter()
+            .map(|k| Row::user(&k.order.user, k.units_live))
+            .collect();
         let live = live
             .into_iter()
             .map(|k| Row::live(&k.order, self.caller.carried(&k.body)))

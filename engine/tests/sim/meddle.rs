@@ -18,20 +18,27 @@ fn with_user(keys: &Keyspace, users: &[u8], user: &[u8], slot: &[u8]) -> Option<
     })
 }
 
+/// The field of an order's own; its key is the `nth` part of a text.
+fn slot(user: &[u8], text: &[u8], nth: usize) -> Vec<u8> {
+    let key = text.split(|b| *b == b':').nth(nth).expect("a key");
+    [user, key].join(&b':')
+}
+
 impl SimHost {
     /// The host forgets or invents something about the first of a batch.
     pub fn tamper(&self, bucket: &BucketRef, args: &Args) {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
         let [_, stock, orders, users, ..] = bucket.keys();
-        let (user, slot) = (args[9], args[10]);
-        let n_items: usize = number(args[13]) as usize;
+        let (user, entry) = (args[9], args[11]);
+        let slot = &slot(user, entry, 2)[..];
+        let n_items: usize = number(args[12]) as usize;
         with_vm(|vm| {
             let mut keys = vm.keyspace();
             match world.draw(|rng| rng.u8(..3)) {
                 0 => {
                     for item in 0..n_items {
-                        let field = [b"a:", args[14 + 2 * item]].concat();
+                        let field = [b"a:", args[13 + 2 * item]].concat();
                         if let Some(free) =
                             keys.fields(stock.as_bytes()).and_then(|f| f.get(&field))
                         {
@@ -73,7 +80,8 @@ impl SimHost {
         let world = &self.world;
         let args: Vec<&[u8]> = args.iter().collect();
         let [meta, _, orders, users, ..] = bucket.keys();
-        let (slot, user, was) = (args[6], args[7], args[9]);
+        let (user, place, was) = (args[6], args[7], args[8]);
+        let slot = &slot(user, place, 1)[..];
         with_vm(|vm| {
             let mut keys = vm.keyspace();
             let with_user = with_user(&keys, users.as_bytes(), user, slot);

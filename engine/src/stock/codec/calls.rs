@@ -6,7 +6,7 @@ use super::super::host::{Args, Reply, Script};
 use super::shapes::{
     AuditReply, Counters, HoldRequest, RowKind, SettleMove, SettleRequest, Settled, Side, Verdict,
 };
-use super::written::{Row, head, name, number, place, slot};
+use super::written::{Row, head, name, number, place};
 use crate::domain::ids::SkuId;
 use crate::domain::order::{self, Items, MARK_SPAN};
 use crate::domain::time::UnixMs;
@@ -25,7 +25,7 @@ impl BucketCaller {
         let replies = self
             .call(script, |args| {
                 let blobs: usize = requests.iter().map(|r| r.blob.len()).sum();
-                args.reserve(7 * requests.len() + 9, blobs + 256 * requests.len());
+                args.reserve(6 * requests.len() + 9, blobs + 256 * requests.len());
                 args.push_number(now.0);
                 flag(args, again);
                 args.push_number(u64::from(units_max));
@@ -33,7 +33,6 @@ impl BucketCaller {
                 for r in requests {
                     let o = r.order;
                     args.push(o.user.as_bytes());
-                    args.push_with(|out| slot(out, o));
                     args.push_number(o.mark());
                     // What may stand under the user.
                     args.push_with(|out| {
@@ -81,7 +80,6 @@ impl BucketCaller {
                 args.push_number(requests.len() as u64);
                 for r in requests {
                     let (o, is_live) = (r.order, r.order.state.is_live());
-                    args.push_with(|out| slot(out, o));
                     args.push(o.user.as_bytes());
                     args.push_with(|out| place(out, o));
                     args.push_with(|out| head(out, o, r.from));

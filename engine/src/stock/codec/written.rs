@@ -98,7 +98,7 @@ pub(super) fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
 }
 
 /// The field of an order: what no other order of the sale has.
-pub(super) fn slot(out: &mut Vec<u8>, order: &Order) {
+fn slot(out: &mut Vec<u8>, order: &Order) {
     out.extend_from_slice(order.user.as_bytes());
     out.push(b':');
     out.extend_from_slice(order.key.as_bytes());

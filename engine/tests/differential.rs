@@ -214,7 +214,7 @@ async fn world(seed: u64, server: &Redis, host: &RedisHost, vm: &mut Vm) {
     let mut calls = Vec::new();
     for at in 0..CALLS {
         if at % 100 == 0 {
-            (draw.epoch, draw.n) = (draw.epoch + 1, 3);
+            (draw.epoch, draw.n, draw.done) = (draw.epoch + 1, 3, 3);
             draw.placed.clear();
             calls.push((
                 Script::Rebuild,

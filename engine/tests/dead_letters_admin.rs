@@ -52,16 +52,20 @@ fn meddle(engine: &Engine, sql: &str) {
     db.execute_batch(sql).expect("meddling works");
 }
 
-fn floodgate(engine: &Engine, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_floodgate"))
+fn command(engine: &Engine, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floodgate"));
+    command
         .arg("dead-letters")
         .args(args)
         .arg("--data-dir")
         .arg(&engine.data)
         .env("FLOODGATE_ADMIN_LISTEN", &engine.admin)
-        .env_remove("FLOODGATE_ADMIN_TOKEN")
-        .output()
-        .expect("floodgate runs")
+        .env_remove("FLOODGATE_ADMIN_TOKEN");
+    command
+}
+
+fn floodgate(engine: &Engine, args: &[&str]) -> Output {
+    command(engine, args).output().expect("floodgate runs")
 }
 
 fn said(output: &Output) -> String {
@@ -219,6 +223,12 @@ fn the_command_line_lists_and_replays() {
     assert_eq!(rows[0][2..], ["tea", &bob, "no bobs"]);
     assert_eq!(rows[1][2..], ["tea", &cid, "no bobs"]);
 
+    // Whoever reads the list may have seen enough, and stopped.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let unread = command(&engine, &["list"]).stdout(writer).status();
+    assert!(unread.expect("floodgate runs").success());
+
     let refused = floodgate(&engine, &["replay", rows[0][0]]);
     assert!(!refused.status.success());
     assert_eq!(
@@ -238,9 +248,17 @@ fn the_command_line_lists_and_replays() {
         !missing.status.success() && why.contains("NOT_FOUND"),
         "{why}"
     );
+    // One that is not there keeps nobody from the next one.
+    let both = floodgate(&engine, &["replay", rows[1][0], rows[0][0]]);
+    assert!(!both.status.success(), "{both:?}");
+    let [unknown, known] = [rows[1][0], rows[0][0]];
+    assert_eq!(
+        said(&both),
+        format!("{unknown}\tunknown\n{known}\treplayed\n")
+    );
     let all = floodgate(&engine, &["replay", "--all"]);
     assert!(all.status.success(), "{all:?}");
-    assert_eq!(said(&all), format!("{}\treplayed\n", rows[0][0]));
+    assert_eq!(said(&all), "");
     assert_eq!(said(&floodgate(&engine, &["list"])), "");
     until_even(&engine, 0);
     assert_eq!(engine.differences(), 0);

@@ -86,7 +86,8 @@ pub async fn run(
         built = building => built?,
         () = &mut stop => {
             tracing::info!("told to stop before it was open");
-            return Ok(());
+            drop(scrub);
+            return close(ledger).await;
         }
     };
 
@@ -164,11 +165,15 @@ pub async fn run(
     if let Some(stream) = Arc::into_inner(stream) {
         stream.stop();
     }
-    tokio::task::spawn_blocking(move || ledger.close())
-        .await
-        .map_err(|e| e.to_string())?;
+    close(ledger).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn close(ledger: Ledger) -> Result<(), String> {
+    tokio::task::spawn_blocking(move || ledger.close())
+        .await
+        .map_err(|e| e.to_string())
 }
 
 /// Resolves once the ledger takes no more.

@@ -65,17 +65,33 @@ pub(super) fn run(ask: Ask) -> Result<(), String> {
         Ask::List(engine) => list(&engine.line()?),
         Ask::Replay(Replay { seq, all, engine }) => {
             let line = engine.line()?;
-            let n_refused = if all {
+            let left = if all {
                 replay_all(&line)?
             } else {
                 replay(&line, &seq)?
             };
-            match n_refused {
-                0 => Ok(()),
-                n => Err(format!("{n} refused again")),
+            match left {
+                Left {
+                    refused: 0,
+                    unknown: 0,
+                } => Ok(()),
+                Left {
+                    refused,
+                    unknown: 0,
+                } => Err(format!("{refused} refused again")),
+                Left { refused, unknown } => Err(format!(
+                    "{refused} refused again; {unknown} NOT_FOUND: no dead letter has that number"
+                )),
             }
         }
     }
+}
+
+/// What a replay left as it was.
+#[derive(Default)]
+struct Left {
+    refused: usize,
+    unknown: usize,
 }
 
 /// Where the engine is, and what opens its door.
@@ -172,7 +188,10 @@ fn list(line: &Line) -> Result<(), String> {
         for l in page.dead_letters {
             let why = one_line(&l.why);
             let sale = l.sale_id.as_deref().unwrap_or("-");
-            say(format_args!("{}\t{}\t{sale}\t{}\t{why}", l.seq, l.at, l.id))?;
+            let listed = format_args!("{}\t{}\t{sale}\t{}\t{why}", l.seq, l.at, l.id);
+            if say(listed)? == Reader::Gone {
+                return Ok(());
+            }
         }
         match page.next_cursor {
             Some(next) => cursor = next,
@@ -186,27 +205,30 @@ fn list(line: &Line) -> Result<(), String> {
     Ok(())
 }
 
-fn replay(line: &Line, seqs: &[u64]) -> Result<usize, String> {
-    let mut n_refused = 0;
+/// To the last of them, also when nobody reads what became of the first.
+fn replay(line: &Line, seqs: &[u64]) -> Result<Left, String> {
+    let mut left = Left::default();
     for seq in seqs {
         let path = format!("/admin/v1/dead-letters/{seq}/replay");
         match line.ask::<serde::de::IgnoredAny>("POST", &path)? {
             Ok(_) => say(format_args!("{seq}\treplayed"))?,
             Err(problem) if problem.code == "STILL_REFUSED" => {
-                n_refused += 1;
-                say(format_args!(
-                    "{seq}\trefused\t{}",
-                    one_line(&problem.detail)
-                ))?;
+                left.refused += 1;
+                let why = one_line(&problem.detail);
+                say(format_args!("{seq}\trefused\t{why}"))?
+            }
+            Err(problem) if problem.code == "NOT_FOUND" => {
+                left.unknown += 1;
+                say(format_args!("{seq}\tunknown"))?
             }
             Err(problem) => return Err(format!("{seq}: {}", told(problem))),
-        }
+        };
     }
-    Ok(n_refused)
+    Ok(left)
 }
 
-fn replay_all(line: &Line) -> Result<usize, String> {
-    let mut n_refused = 0;
+fn replay_all(line: &Line) -> Result<Left, String> {
+    let mut left = Left::default();
     let mut cursor = String::new();
     loop {
         // Pages small enough to be answered in time.
@@ -216,12 +238,12 @@ fn replay_all(line: &Line) -> Result<usize, String> {
             say(format_args!("{seq}\treplayed"))?;
         }
         for Refused { seq, why } in round.refused {
-            n_refused += 1;
+            left.refused += 1;
             say(format_args!("{seq}\trefused\t{}", one_line(&why)))?;
         }
         match round.next_cursor {
             Some(next) => cursor = next,
-            None => return Ok(n_refused),
+            None => return Ok(left),
         }
     }
 }
@@ -235,9 +257,19 @@ fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// Whoever reads may go away before the end, as `head` does.
-fn say(text: std::fmt::Arguments<'_>) -> Result<(), String> {
-    writeln!(io::stdout(), "{text}").map_err(|e| format!("write: {e}"))
+/// Whoever reads what we say may go away before the end, as `head` does.
+#[derive(PartialEq, Eq)]
+enum Reader {
+    There,
+    Gone,
+}
+
+fn say(text: std::fmt::Arguments<'_>) -> Result<Reader, String> {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(format!("write: {error}")),
+    }
 }
 
 impl Line {

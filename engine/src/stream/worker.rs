@@ -188,7 +188,7 @@ impl StreamWorker {
     pub async fn carried(&self, through: Seq, patience: Duration) -> bool {
         let carried = async {
             loop {
-                if self.mark().is_some_and(|mark| mark.seq >= through) {
+                if self.mark().map_or(Seq::ZERO, |mark| mark.seq) >= through {
                     return true;
                 }
                 if matches!(self.state(), StreamState::Stopped(_)) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use floodgate_engine::domain::order::Order;
 use floodgate_engine::stream::StreamState;
+use floodgate_ledger::Seq;
 use parking_lot::Mutex;
 
 use crate::carrying::{BATCH, assert_even};
@@ -189,10 +190,15 @@ fn who_waits_for_the_store_hears_whether_it_has_everything(fresh: Fresh) {
         .build()
         .unwrap();
     let till = Till::new(fresh);
-    till.sell(&rush("tea", 10));
     let between = Between::new(till.store(), |call| call.pass());
     between.dark.store(true, Ordering::SeqCst);
     let stream = till.start(between.clone(), BATCH);
+    let nothing = stream.worker.carried(Seq::ZERO, Duration::ZERO);
+    assert!(
+        runtime.block_on(nothing),
+        "who promised nothing waits for nobody"
+    );
+    till.sell(&rush("tea", 10));
     let carried = |patience| {
         let carried = stream.worker.carried(till.tip().seq, patience);
         runtime.block_on(carried)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use floodgate_engine::domain::codec::encode_order;
+use floodgate_engine::domain::ids::{BucketNo, NodeNo, OrderId, OrderIdParts, SaleNo};
 use floodgate_ledger::{BatchLimits, Draft, Group, Kind, Ledger, LedgerConfig};
 
 use super::{Figures, at_share_ms, orders};
@@ -17,6 +18,7 @@ use crate::engine::scratch;
 use crate::shoot;
 
 const GROUPS_UNDER_WAY: usize = 3;
+const MADE_AT_MS: u64 = 1_764_000_000_000;
 
 pub fn by_batch(run: Duration, out: &Path) -> Result<Figures, String> {
     [64, 256, 1_024]
@@ -100,16 +102,21 @@ fn body() -> Result<Bytes, String> {
     Ok(encode_order(&order).into())
 }
 
-/// Ids like the engine's: time first, then what is spread.
+/// With an id as a desk makes it, a hundred each millisecond, and another buyer each time.
 fn draft(next: &mut u64, body: &Bytes) -> Draft {
     *next += 1;
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&(*next / 100).to_be_bytes());
-    id[8..].copy_from_slice(&next.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    let id = OrderId::from_parts(OrderIdParts {
+        ms: MADE_AT_MS + *next / 100,
+        bucket: BucketNo(0),
+        sale: SaleNo(1),
+        node: NodeNo(0),
+        counter: u16::try_from(*next % 100).expect("below 100"),
+        random: (next.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as u32,
+    });
     Draft {
         kind: Kind(1),
         group: Bytes::from_static(b"spring-2026"),
-        id: Bytes::copy_from_slice(&id),
+        id: Bytes::copy_from_slice(id.as_bytes()),
         version: 1,
         live: true,
         owner: Some(Bytes::from(format!(
@@ -117,7 +124,7 @@ fn draft(next: &mut u64, body: &Bytes) -> Draft {
             next.wrapping_mul(0x2545_f491_4f6c_dd1d) % 10_000_000
         ))),
         uniques: Vec::new(),
-        at_ms: 1_764_000_000_000,
+        at_ms: MADE_AT_MS,
         body: body.clone(),
     }
 }

@@ -6,9 +6,10 @@
 //! cannot follow, the generator waits, because a journal with holes proves
 //! nothing.
 //!
-//! Format: `FGJ1`, header length (u32 LE), header (JSON), then records:
+//! Format: `FGJ2`, header length (u32 LE), header (JSON), then records:
 //! attempt u32, act u8, outcome u8, status u16, sent_us u64, took_us u32,
-//! body_len u16, body. All little-endian.
+//! body_len u16, body. All little-endian. `DONE` behind the last one says that
+//! nobody was cut off: what was not told in the end never was.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +23,9 @@ use thiserror::Error;
 use crate::answer::Outcome;
 use crate::plan::{Plan, Variant};
 
-const MAGIC: &[u8; 4] = b"FGJ1";
+const MAGIC: &[u8; 4] = b"FGJ2";
+/// Shorter than a record.
+const DONE: &[u8; 4] = b"DONE";
 const FIXED_BYTES: usize = 22;
 const BLOCK_BYTES: usize = 256 << 10;
 /// 16 MB between the sockets and the disk.
@@ -194,8 +197,11 @@ impl Writer {
         }
     }
 
-    /// Everything on disk, or the reason why not.
-    pub fn finish(mut self) -> Result<PathBuf, JournalError> {
+    /// Everything on disk, or the reason why not. `whole`: everybody was served to the end.
+    pub fn finish(mut self, whole: bool) -> Result<PathBuf, JournalError> {
+        if whole {
+            self.block.extend_from_slice(DONE);
+        }
         self.hand_over();
         self.blocks = None;
         let result = match self.thread.take().map(JoinHandle::join) {
@@ -216,8 +222,9 @@ pub struct Journal {
     pub header: Header,
     bytes: Vec<u8>,
     records_at: usize,
-    /// The file ends in the middle of a record: the run was killed.
-    pub torn: bool,
+    /// The run went to its end; of one that was stopped or killed the last sends, and
+    /// what would have been sent again, are missing.
+    pub whole: bool,
 }
 
 impl Journal {
@@ -238,7 +245,7 @@ impl Journal {
     pub fn decode(bytes: Vec<u8>) -> Result<Self, String> {
         let rest = bytes
             .strip_prefix(MAGIC)
-            .ok_or("not a floodgate-loadtest journal (it begins with FGJ1)")?;
+            .ok_or("not a floodgate-loadtest journal (it begins with FGJ2)")?;
         let (length, rest) = rest
             .split_first_chunk::<4>()
             .ok_or("cut inside the header")?;
@@ -252,14 +259,14 @@ impl Journal {
             header,
             records_at: 8 + length,
             bytes,
-            torn: false,
+            whole: false,
         };
         let mut at = journal.records_at;
         while at < journal.bytes.len() {
             match journal.entry_at(at)? {
                 Some((_, next)) => at = next,
                 None => {
-                    journal.torn = true;
+                    journal.whole = journal.bytes[at..] == *DONE;
                     break;
                 }
             }
@@ -349,9 +356,9 @@ mod tests {
         for i in 0..1000u32 {
             writer.append(&entry(i % 10, if i % 2 == 0 { &long } else { b"" }));
         }
-        writer.finish().unwrap();
+        writer.finish(true).unwrap();
         let journal = Journal::read(&path).unwrap();
-        assert_eq!((journal.header.clone(), journal.torn), (header(), false));
+        assert_eq!((journal.header.clone(), journal.whole), (header(), true));
         assert_eq!(journal.entries().count(), 1000);
         assert_eq!(journal.entries().nth(8), Some(entry(8, &long)));
         assert_eq!(journal.entries().nth(9), Some(entry(9, b"")));
@@ -367,18 +374,19 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_keeps_what_came_before_it() {
+    fn an_end_that_was_cut_off_keeps_what_came_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("j");
         let mut writer = Writer::create(&path, &header()).unwrap();
         writer.append(&entry(1, b"one"));
         writer.append(&entry(2, b"two"));
-        writer.finish().unwrap();
+        writer.finish(true).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        for cut in 1..FIXED_BYTES + 3 {
+        for cut in 1..=DONE.len() + FIXED_BYTES + 3 {
             let journal = Journal::decode(bytes[..bytes.len() - cut].to_vec()).unwrap();
-            assert!(journal.torn);
-            assert_eq!(journal.entries().count(), 1);
+            assert!(!journal.whole);
+            let whole = if cut <= DONE.len() { 2 } else { 1 };
+            assert_eq!(journal.entries().count(), whole);
         }
     }
 
@@ -390,7 +398,7 @@ mod tests {
                 .contains("not a floodgate-loadtest journal")
         );
         assert!(
-            Journal::decode(b"FGJ1\xff\xff\xff\xff".to_vec())
+            Journal::decode(b"FGJ2\xff\xff\xff\xff".to_vec())
                 .unwrap_err()
                 .contains("not believable")
         );

@@ -162,7 +162,7 @@ pub async fn run(
     let floor = shared.floor.into_inner();
     let mut stats = floor.stats;
     let rows = stats.finish();
-    let journal = floor.journal.finish()?;
+    let journal = floor.journal.finish(!interrupted)?;
     Ok(Ran {
         stats,
         rows,

@@ -27,13 +27,23 @@ pub(super) struct Txn {
     pub(super) paid: bool,
     /// What the engine said to it, and when, in microseconds since 1970.
     pub(super) told: Vec<(Told, i64)>,
+    /// It was told until it was taken, or for as long as the provider had patience.
+    pub(super) whole: bool,
+}
+
+/// A refund that an operator asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// "Done" was told.
+    pub(super) done: bool,
+    /// It was asked for until then, or for as long as the operator had patience.
+    pub(super) whole: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Provider {
     pub(super) txns: HashMap<Name, Txn>,
-    /// Orders whose refund was asked, and whether "done" was told.
-    pub(super) refunds: HashMap<u128, bool>,
+    pub(super) refunds: HashMap<u128, Asked>,
     pub(super) n_sent: u64,
     pub(super) n_taken: u64,
 }
@@ -48,7 +58,7 @@ impl Provider {
                     Act::Callback(no) => {
                         provider.callback(at, journal, &entry, no, memory, findings);
                     }
-                    Act::Refund => provider.refund(at, &entry, memory, findings),
+                    Act::Refund => provider.refund(at, journal, &entry, memory, findings),
                 }
             }
         }
@@ -85,7 +95,9 @@ impl Provider {
             lie: false,
             paid: false,
             told: Vec::new(),
+            whole: false,
         });
+        known.whole |= journal.whole;
         if callback.claim != Claim::Failed {
             known.paid = true;
             known.lie = matches!(callback.claim, Claim::Lie(_));
@@ -113,13 +125,22 @@ impl Provider {
         }
     }
 
-    fn refund(&mut self, at: usize, entry: &Entry<'_>, memory: &Memory, findings: &mut Findings) {
+    fn refund(
+        &mut self,
+        at: usize,
+        journal: &Journal,
+        entry: &Entry<'_>,
+        memory: &Memory,
+        findings: &mut Findings,
+    ) {
         let Some(&first) = memory.first_told.get(&(at, entry.attempt)) else {
             return;
         };
         let order = memory.told[first].order.id;
         let done = entry.outcome == Outcome::GivenBack;
-        *self.refunds.entry(order).or_default() |= done;
+        let asked = self.refunds.entry(order).or_default();
+        asked.done |= done;
+        asked.whole |= journal.whole;
         // It is asked only once the order took a payment.
         if !done && entry.outcome.meaning() == Meaning::Refused {
             findings.add(Promise::P5, || {

@@ -57,9 +57,10 @@ impl Memory {
                 .push(vec![Heard::default(); journal.header.attempts as usize]);
             memory.gather_wins(at, journal, findings, notes);
             memory.gather_cancels(at, journal, findings);
-            if journal.torn {
+            if !journal.whole {
                 notes.push(format!(
-                    "journal {} is torn at its end: the run was killed",
+                    "journal {} has no end: the run was stopped or killed, and who was still \
+                     owed an answer is not judged by it",
                     at + 1
                 ));
             }

@@ -177,10 +177,9 @@ fn check_payments(
         match provider.txns.get(&name_of(payment)) {
             Some(txn) if txn.paid => check_against(txn, payment, &mut broken),
             Some(_failed) => broken(&"is in the ledger, told were only failed attempts"),
-            // After a kill the journal's last sends are missing.
             None if journals
                 .iter()
-                .any(|journal| ours(journal) && !journal.torn) =>
+                .any(|journal| ours(journal) && journal.whole) =>
             {
                 broken(&"is in the ledger, nobody ever told of it");
             }
@@ -238,9 +237,16 @@ fn check_told(
         let Some(payment) = held.get(name) else {
             if !txn.told.is_empty() {
                 broken("was taken, the ledger does not have it".into());
+            } else if txn.whole {
+                broken("was told until nobody had patience left, and never taken".into());
             }
             continue;
         };
+        if txn.lie && !txn.told.is_empty() && txn.told.iter().all(|(t, _)| *t != Told::Review) {
+            let first = txn.told[0].0;
+            broken(format!("did not match the order and was told {first:?}"));
+            continue;
+        }
         let gone = match payment.status {
             PaymentStatus::RefundDue | PaymentStatus::Refunded => true,
             PaymentStatus::Captured | PaymentStatus::Applied | PaymentStatus::Review => false,
@@ -319,8 +325,15 @@ fn check_orders(
             None if given_back && attempt_of(journals, order).is_some() => {
                 broken(Promise::P4, &"was refunded, nobody asked for that");
             }
-            Some(true) if !given_back => {
+            Some(asked) if asked.done && !given_back => {
                 let why = format!("was told refunded and is {:?}", order.status);
+                broken(Promise::P5, &why);
+            }
+            Some(asked) if asked.whole && !given_back => {
+                let status = order.status;
+                let why = format!(
+                    "is {status:?}, and its refund was asked for until nobody had patience left"
+                );
                 broken(Promise::P5, &why);
             }
             None | Some(_) => {}

@@ -333,8 +333,7 @@ fn check_owners(
             }
             None => {
                 n_untold += 1;
-                // After a kill the journal's last sends are missing.
-                if !heard.unknown && !heard.won && !journal.torn {
+                if !heard.unknown && !heard.won && journal.whole {
                     findings.add(Promise::P3, || {
                         let what = if heard.sent {
                             "was refused by every answer"

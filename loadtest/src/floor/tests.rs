@@ -167,7 +167,8 @@ fn a_stopped_floor_finishes_and_its_journal_has_every_answer() {
     assert!(matches!(world.floor.take(9_000_000), Take::Wait));
     world.answer(job, Some(Outcome::SoldOut), b"", 2_000);
     assert!(matches!(world.floor.take(9_000_000), Take::Finished));
-    let journal = Journal::read(&world.floor.journal.finish().unwrap()).unwrap();
+    let journal = Journal::read(&world.floor.journal.finish(false).unwrap()).unwrap();
+    assert!(!journal.whole);
     assert_eq!(
         journal
             .entries()

@@ -25,6 +25,8 @@ struct Evening {
     plan: Plan,
     entries: Vec<(u32, Act, Outcome, u16, u64, String)>,
     books: Books,
+    /// Whether the run went to its end.
+    whole: bool,
 }
 
 fn order(plan: &Plan, attempt: u32) -> Order {
@@ -99,6 +101,7 @@ impl Evening {
             plan,
             entries: Vec::new(),
             books,
+            whole: true,
         };
         for attempt in 0..ATTEMPTS {
             evening.one(attempt);
@@ -291,7 +294,7 @@ impl Evening {
                 skus: vec![sku("film", Some("premiere")), sku("poster", None)],
             }),
         };
-        judged(&header, &self.entries, &self.books)
+        judged(&header, &self.entries, self.whole, &self.books)
     }
 
     #[track_caller]
@@ -354,20 +357,54 @@ fn an_honest_evening_passes_and_is_counted() {
 }
 
 #[test]
-fn unknown_answers_prove_nothing_and_a_person_may_decide_a_review() {
+fn a_person_may_decide_a_review() {
     let mut evening = Evening::new();
-    // Nobody heard whether it was taken, and it was not.
-    let lost = evening.first(Payer::Late, Status::Closed);
-    let id = evening.id(lost);
-    evening.payments().retain(|p| p.order != Some(id));
-    for entry in &mut evening.entries {
-        if entry.0 == lost && matches!(entry.1, Act::Callback(_)) {
-            (entry.2, entry.3) = (Outcome::TimedOut, 0);
-            entry.5.clear();
-        }
-    }
     let lied = evening.first(Payer::LiedAbout, Status::Closed);
     evening.payment(lied, PaymentStatus::Review).status = PaymentStatus::Refunded;
+    evening.passes();
+}
+
+#[test]
+fn who_was_not_answered_to_the_end_of_a_run_was_failed_unless_the_run_was_cut_off() {
+    let unanswered = |attempt, act: fn(&Act) -> bool| {
+        let mut evening = Evening::new();
+        for entry in &mut evening.entries {
+            if entry.0 == attempt && act(&entry.1) {
+                (entry.2, entry.3) = (Outcome::ServerError, 500);
+                entry.5.clear();
+            }
+        }
+        evening
+    };
+    let dealt = Evening::new();
+    let (late, refunded) = (
+        dealt.first(Payer::Late, Status::Closed),
+        dealt.first(Payer::OnTime, Status::Refunded),
+    );
+    let mut evening = unanswered(late, |act| matches!(act, Act::Callback(_)));
+    // Taken and not answered: whoever asks the books finds it.
+    evening.passes();
+    let id = evening.id(late);
+    evening.payments().retain(|p| p.order != Some(id));
+    evening.breaks(P5, 1, &["never taken", &show_id(id)]);
+    evening.whole = false;
+    evening.passes();
+
+    let mut evening = unanswered(refunded, |act| *act == Act::Refund);
+    evening.passes();
+    let film = evening.books.ledger[refunded as usize].items[0].sku_id == "film";
+    let status = if film {
+        Status::Delivered
+    } else {
+        Status::Paid
+    };
+    evening.order(refunded, |order| order.status = status);
+    evening.payment(refunded, PaymentStatus::Refunded).status = PaymentStatus::Applied;
+    for entitlement in evening.entitlements(refunded) {
+        entitlement.status = EntitlementStatus::Active;
+    }
+    evening.breaks(P5, 1, &["its refund was asked for until"]);
+    evening.whole = false;
     evening.passes();
 }
 

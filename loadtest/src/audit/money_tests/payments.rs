@@ -175,3 +175,16 @@ fn a_success_that_was_ignored() {
     }
     evening.breaks(P5, 1, &["was told Ignored and is Refunded", &show_id(id)]);
 }
+
+#[test]
+fn a_lie_that_no_person_looked_at() {
+    let mut evening = Evening::new();
+    let lied = evening.first(Payer::LiedAbout, Status::Closed);
+    evening.payment(lied, PaymentStatus::Review).status = PaymentStatus::Refunded;
+    for entry in &mut evening.entries {
+        if entry.0 == lied && matches!(entry.1, Act::Callback(_)) && entry.5.contains("REVIEW") {
+            entry.5 = told("REFUND_DUE");
+        }
+    }
+    evening.breaks(P5, 1, &["did not match the order and was told RefundDue"]);
+}

@@ -62,6 +62,7 @@ pub(super) fn document(order: &Order) -> String {
 pub(super) fn judged(
     header: &Header,
     entries: &[(u32, Act, Outcome, u16, u64, String)],
+    whole: bool,
     books: &Books,
 ) -> Verdict {
     let folder = tempfile::tempdir().unwrap();
@@ -78,7 +79,7 @@ pub(super) fn judged(
             body: body.as_bytes(),
         });
     }
-    writer.finish().unwrap();
+    writer.finish(whole).unwrap();
     audit(&[Journal::read(&path).unwrap()], books)
 }
 
@@ -242,7 +243,7 @@ impl World {
             started_unix_ms: 0,
             defined: self.defined.clone(),
         };
-        judged(&header, &self.entries, &self.books)
+        judged(&header, &self.entries, true, &self.books)
     }
 
     fn broken(&self) -> Vec<Promise> {

@@ -50,7 +50,7 @@ sim: ready ## Simulate bad days for SECONDS=60 from new seeds, or tell one day: 
 
 fuzz: ready ## Ask an engine what its OpenAPI documents allow and what they do not; FUZZ_EXAMPLES=100, FUZZ_SEED=7
 	@.ci/build.sh --workspace --bins
-	@loadtest/fuzz.sh
+	@loadtest/fuzz/run.sh
 
 run: ready ## Run the engine with config/demo.toml on its default ports
 	@.ci/build.sh --workspace --bins

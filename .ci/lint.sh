@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 .ci/page-csp.sh
 
 if command -v shellcheck >/dev/null 2>&1; then
-    shellcheck .ci/run .ci/*.sh loadtest/*.sh bench/profile/rustc
+    shellcheck .ci/run .ci/*.sh loadtest/*/*.sh bench/profile/rustc
 else
     echo "shellcheck is not installed: shell scripts were not checked (apt-get install shellcheck)."
 fi

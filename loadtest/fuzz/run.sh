@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # What the documents of the API say against what an engine answers: Schemathesis makes requests from
-# them, good and bad, and holds every answer against them. A fresh engine on free ports of 127.0.0.1.
+# them, good and bad, and holds every answer against them. A fresh engine on free ports of 127.0.0.1
+# is sold from and paid first (seed.py), and most requests are about what is there (hooks.py): each
+# call must have succeeded at least once (reached.py).
 #
 # Python's packages go into a folder under target; the first run needs PyPI. FUZZ_EXAMPLES=100 is how
 # many requests of each kind a call gets, FUZZ_SEED=7 repeats a run. Exit code 0: nothing was found.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 # The caller's own engine settings are for the caller's own engine.
 unset "${!FLOODGATE_@}"
 
@@ -60,17 +62,24 @@ until mapfile -t urls < <(grep -o 'http://[0-9.:]*' "$work/said") && [ "${#urls[
     sleep 0.1
 done
 token=$(cat "$work/data/admin-token")
+export FUZZ_SECRET_FILE=$work/data/payment-secret FUZZ_SEEDED=$work/seeded.json FUZZ_DICE=$seed
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PWD/loadtest/fuzz
+export SCHEMATHESIS_HOOKS=$PWD/loadtest/fuzz/hooks.py
+python3 loadtest/fuzz/seed.py "${urls[@]}" "$work/data/admin-token" "$FUZZ_SECRET_FILE" >"$FUZZ_SEEDED"
 
 rm -rf "$report"
 mkdir -p "$report"
 code=0
-fuzz() { # name, document, headers
+fuzz() { # name, address, headers
     echo "--- $1 (FUZZ_SEED=$seed)"
+    export FUZZ_SEEN=$work/$1.seen
     # It keeps notes in the folder it runs in.
     (cd "$report" && "$tools/bin/schemathesis" run "$2" --checks "$checks" --seed "$seed" \
         --max-examples "${FUZZ_EXAMPLES:-100}" --continue-on-failure --generation-database none \
         --request-timeout 60 --warnings off --no-color \
         --report ndjson --report-ndjson-path "$report/$1.ndjson" "${@:3}") || code=1
+    curl -fsS --noproxy '*' "${@:3}" "$2" -o "$work/$1.json"
+    python3 loadtest/fuzz/reached.py "$work/$1.json" "$FUZZ_SEEN" || code=1
 }
 fuzz public "${urls[0]}/openapi.json" -H 'X-User-Id: fuzz'
 fuzz admin "${urls[1]}/admin/openapi.json" -H "Authorization: Bearer $token"

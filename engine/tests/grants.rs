@@ -323,7 +323,17 @@ fn what_was_paid_for_plays_and_downloads_on_its_device() {
         ("x-play-token", token),
         ("x-device-id", "tv"),
     ];
-    assert_eq!(by_header(&twice), 400);
+    assert_eq!(
+        by_header(&twice),
+        401,
+        "a server in front hands on only this"
+    );
+    let twice = [
+        ("x-play-token", token),
+        ("x-device-id", "tv"),
+        ("x-device-id", "pad"),
+    ];
+    assert_eq!(by_header(&twice), 403);
 
     let got = shop.on("ana", "tv", "/v1/download-tokens/w1").json;
     let download = got["downloadToken"].as_str().expect("a token");

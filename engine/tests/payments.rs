@@ -332,6 +332,21 @@ fn what_is_not_signed_by_us_has_no_effect() {
     }
     let large = body.replace("\"t1\"", &format!("\"{}\"", "x".repeat(9_000)));
     problem(&shop.tell(&large), 413, "BODY_TOO_LARGE");
+    // What only somebody who has the secret can cause is counted by itself.
+    let stranger = call(
+        &shop.engine.public,
+        "POST",
+        "/v1/payments/callback",
+        &[],
+        &large,
+    );
+    problem(&stranger, 413, "BODY_TOO_LARGE");
+    let n = |result: &str| {
+        shop.metric(&format!(
+            "floodgate_payment_callbacks_total{{result=\"{result}\"}}"
+        ))
+    };
+    assert_eq!((n("malformed"), n("unread")), (5, 2));
 
     assert_eq!(shop.order("ana", &order)["status"], "PENDING_PAYMENT");
     assert_eq!(shop.payments("").len(), 0);
@@ -522,7 +537,12 @@ fn a_refund_that_nobody_gave_back_is_done_after_a_restart() {
     let again = shop
         .engine
         .admin("POST", &path, r#"{"restock":true,"reason":"x"}"#);
-    assert_eq!(again.json["status"], "REFUND_DUE");
+    let stands = (&again.json["status"], &again.json["restocked"]);
+    assert_eq!(
+        stands,
+        (&json!("REFUND_DUE"), &json!(false)),
+        "as it was asked first"
+    );
     shop.wait("the refund is shown", || {
         shop.metric("floodgate_refunds_due") == 1
     });
@@ -678,6 +698,8 @@ fn lists_of_payments_page_and_filter() {
         ("?state=LOST", (400, "INVALID_FIELD")),
         ("?limit=0", (400, "INVALID_FIELD")),
         ("?cursor=x", (400, "INVALID_FIELD")),
+        ("?cursor=coffee.pay_0", (400, "INVALID_FIELD")),
+        ("?sale=tea&cursor=.pay_0", (400, "INVALID_FIELD")),
     ] {
         let answer = shop
             .engine

@@ -166,8 +166,11 @@ impl Admin {
             .change(id, OrderEvent::RefundAsked { restock })
             .await
         {
-            Changed::Now(order) => {
-                tracing::info!(order = %id, restock, why, "an operator refunds an order");
+            Changed::Stands { order, replayed } => {
+                // The log is all that tells who did what.
+                if !replayed {
+                    tracing::info!(order = %id, restock, why, "an operator refunds an order");
+                }
                 self.whole(&order)
             }
             Changed::Illegal(order) => Err(Problem::new(
@@ -231,6 +234,13 @@ impl Admin {
                 sales
             }
         };
+        // Sales never go; so it is of another list.
+        if after.as_ref().is_some_and(|c| !groups.contains(&c.sale)) {
+            return Err(field(
+                "cursor",
+                "not one that a page of these payments gave",
+            ));
+        }
         let selling = std::sync::Arc::clone(&self.selling);
         let read = move || {
             let mut page = Page::new(limit, wanted);
@@ -280,8 +290,10 @@ impl Admin {
         let payment = self.selling.payment(&id).map_err(broken)?;
         let payment = payment.ok_or_else(no_payment)?;
         match self.selling.review(&payment, accept, why.to_owned()).await {
-            Captured::Stands { payment, .. } => {
-                tracing::info!(payment = %id, accept, why, "an operator decides about a payment");
+            Captured::Stands { payment, replayed } => {
+                if !replayed {
+                    tracing::info!(payment = %id, accept, why, "an operator decides about a payment");
+                }
                 let order = match payment.order {
                     Some(order) => self.selling.any_order(order).map_err(broken)?,
                     None => None,
@@ -296,7 +308,8 @@ impl Admin {
                     "the payment is {}, and {}",
                     payment.state.name(),
                     if accept {
-                        "only one under REVIEW whose order waits for its money can be accepted"
+                        "only one under REVIEW can be accepted, if its order waits for its money, \
+                         or is closed, and its sale runs and has units for it"
                     } else {
                         "only one under REVIEW can be rejected"
                     }
@@ -333,7 +346,6 @@ impl Page {
         read: impl Fn(Option<&SaleId>, Option<&PaymentId>, usize) -> Result<Vec<Payment>, E>,
     ) -> Result<(), E> {
         const AT_ONCE: usize = 500;
-        // A sale that is gone since the page before has nothing to go on with.
         let from = after
             .as_ref()
             .map_or(Some(0), |c| groups.iter().position(|g| *g == c.sale));

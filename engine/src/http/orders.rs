@@ -248,7 +248,7 @@ pub(super) async fn cancel(
         .map_err(|e| broken(&e))?
         .ok_or_else(not_found)?;
     match public.selling.change(id, OrderEvent::Cancel).await {
-        Changed::Now(order) => Ok(one(StatusCode::OK, &order)),
+        Changed::Stands { order, .. } => Ok(one(StatusCode::OK, &order)),
         Changed::Illegal(order) | Changed::Unproven(order) => Err(Problem::new(
             Code::OrderStateInvalid,
             format!("an order that is {} cannot be canceled", order.state.name()),

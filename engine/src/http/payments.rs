@@ -203,8 +203,9 @@ pub(super) async fn callback(public: &Public, call: &Call, body: Unread) -> Resu
 type Answered = Result<(CallbackResult, Reply), (CallbackResult, Problem)>;
 
 async fn answer_callback(public: &Public, call: &Call, body: Unread) -> Answered {
-    let malformed = |problem| (CallbackResult::Malformed, problem);
-    let body = body.whole().await.map_err(malformed)?;
+    // Whoever sent it, nobody could look at the signature.
+    let unread = |problem| (CallbackResult::Unread, problem);
+    let body = body.whole().await.map_err(unread)?;
     // The sender's clock is held against the machine's, which may be right by now.
     let now = public.selling.clock().wall();
     let header = |name: &HeaderName| {
@@ -225,7 +226,12 @@ async fn answer_callback(public: &Public, call: &Call, body: Unread) -> Answered
         let problem = Problem::new(Code::Unauthenticated, error.to_string());
         return Err((CallbackResult::Unsigned, problem));
     }
-    let callback = read(&body).map_err(malformed)?;
+    let callback = read(&body).map_err(|problem| {
+        // Money may have moved, and this is all that is known of it here.
+        let id = signed.id.map(|id| String::from_utf8_lossy(id).into_owned());
+        tracing::warn!(webhook = id, why = %problem.detail, "a signed callback cannot be read");
+        (CallbackResult::Malformed, problem)
+    })?;
     if !callback.success {
         let id = callback.payment_id();
         let out = Told::of(&callback, &id, "IGNORED", false);

@@ -115,6 +115,12 @@ fn refused(refused: Refused) -> Problem {
     }
 }
 
+/// What stands there once. Twice is not there: whoever asks for a client can hand on only
+/// "no" to it, and takes a 400 for a fault of its own.
+fn only<'a>(call: &'a Call, name: &HeaderName) -> Option<&'a [u8]> {
+    single(call, name).ok().flatten()
+}
+
 /// What a server of works asks about a request that came to it, in the query or in
 /// headers (a subrequest hands on those of the request).
 pub(super) fn check(public: &Public, call: &Call, kind: Kind) -> Result<Reply, Problem> {
@@ -126,18 +132,18 @@ pub(super) fn check(public: &Public, call: &Call, kind: Kind) -> Result<Reply, P
     let query = |name| call.query(name).filter(|value| !value.is_empty());
     let token = match query("token") {
         Some(token) => Some(token.as_bytes()),
-        None => single(call, header)?,
+        None => only(call, header),
     };
     let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
         Problem::new(
             Code::Unauthenticated,
-            "neither ?token= nor its header is there",
+            "neither ?token= nor its header is there once",
         )
     })?;
     // Whoever names no device has another one than the token is for.
     let device = match query("device") {
         Some(device) => device.as_bytes(),
-        None => single(call, &DEVICE)?.unwrap_or_default(),
+        None => only(call, &DEVICE).unwrap_or_default(),
     };
     let work = query("work")
         .ok_or_else(|| field("work", "is missing; it is the work that is asked for"))?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::json::Object;
 use super::respond::{Code, Problem};
 use crate::domain::ids::{DeviceId, OrderId, SaleId, SkuId};
-use crate::domain::order::{Item, Order};
+use crate::domain::order::{Item, Order, OrderState};
 use crate::domain::payment::{Payment, Raw};
 use crate::domain::sale::{Grant, RawGrant, Sale};
 use crate::domain::time::UnixMs;
@@ -226,6 +226,9 @@ pub struct AuditOrderOut<'a> {
     pub idempotency_key: &'a str,
     /// A 64-bit number as text: JSON readers lose digits of such numbers.
     pub version: String,
+    /// Of one that was given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restocked: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<u64>,
 }
@@ -237,6 +240,15 @@ impl<'a> AuditOrderOut<'a> {
             user_id: order.user.as_str(),
             idempotency_key: order.key.as_str(),
             version: order.version.0.to_string(),
+            restocked: match order.state {
+                OrderState::RefundDue { restocked } | OrderState::Refunded { restocked } => {
+                    Some(restocked)
+                }
+                OrderState::PendingPayment { .. }
+                | OrderState::Paid
+                | OrderState::Delivered
+                | OrderState::Closed { .. } => None,
+            },
             events,
         }
     }

@@ -31,6 +31,8 @@ words! {
         Unsigned "unsigned",
         /// The signature is right, and the body cannot be read.
         Malformed "malformed",
+        /// The body was too long, too slow or cut off: nobody looked at the signature.
+        Unread "unread",
         /// Not known to be durable in time; the provider asks again.
         Unknown "unknown",
     }

@@ -137,7 +137,7 @@ impl Payments {
             let until = until.plus(Duration::from_millis(grace));
             let event = OrderEvent::PaymentStarted { until };
             match selling.change(order.id, event).await {
-                Changed::Now(order) => order,
+                Changed::Stands { order, .. } => order,
                 Changed::Illegal(order) | Changed::Unproven(order) => {
                     return Prepaid::Illegal(order);
                 }

@@ -57,8 +57,11 @@ pub enum Licensing {
 /// What became of a change that somebody asked of an order.
 #[derive(Debug, Clone)]
 pub enum Changed {
-    /// Done now, or done before: the order as it stands.
-    Now(Arc<Order>),
+    /// Done now or, `replayed`, before: the order as it stands.
+    Stands {
+        order: Arc<Order>,
+        replayed: bool,
+    },
     /// The state does not allow it.
     Illegal(Arc<Order>),
     /// A refund of an order that is paid by a payment nobody here knows.

@@ -289,3 +289,116 @@ async fn what_does_not_match_waits_for_a_person() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_person_accepts_after_the_window_takes_fresh_units() {
+    // Two units a bucket: who had three needs one of the other's again.
+    on_each_host(sale(4, 3, 2), async |shop| {
+        let ana = shop.buy("ana", 3).await;
+        let cents = |order: &Order, txn: &str| Payment {
+            amount: Cents(1),
+            ..bill(order, txn)
+        };
+        let (of_ana, _) = shop.capture(&cents(&ana, "a")).await;
+        shop.later(WINDOW);
+        shop.adds_up().await;
+        assert_eq!((shop.state(&ana), shop.counts()), ("CLOSED", [4, 0, 0, 0]));
+        let accepted = async |payment: &Payment| {
+            let note = "it was our mistake".to_owned();
+            shop.selling().review(payment, true, note).await
+        };
+        // Where nobody is sold anything it stays as it is, for another day.
+        let pause = |paused| move |was: Switches| Switches { paused, ..was };
+        shop.selling().switch("tea", pause(true)).await;
+        let said = accepted(&of_ana).await;
+        assert!(
+            matches!(&said, Captured::Illegal(p) if **p == of_ana),
+            "{said:?}"
+        );
+        shop.selling().switch("tea", pause(false)).await;
+        let said = accepted(&of_ana).await;
+        assert!(
+            matches!(&said, Captured::Stands { payment, replayed: false }
+                if payment.state == PaymentState::Applied && payment.note == "it was our mistake"),
+            "{said:?}"
+        );
+        assert_eq!(
+            (shop.state(&ana), shop.paid(&ana)),
+            ("PAID", vec!["APPLIED"])
+        );
+        assert_eq!(shop.counts(), [1, 0, 3, 0]);
+        let again = accepted(&of_ana).await;
+        assert!(
+            matches!(again, Captured::Stands { replayed: true, .. }),
+            "{again:?}"
+        );
+        // No units are left: a person may still send it back.
+        let bea = shop.buy("bea", 1).await;
+        let (of_bea, _) = shop.capture(&cents(&bea, "b")).await;
+        shop.later(WINDOW);
+        shop.adds_up().await;
+        shop.buy("cid", 1).await;
+        let said = accepted(&of_bea).await;
+        assert!(
+            matches!(&said, Captured::Illegal(p) if **p == of_bea),
+            "{said:?}"
+        );
+        assert_eq!(
+            (shop.state(&bea), shop.paid(&bea)),
+            ("CLOSED", vec!["REVIEW"])
+        );
+        assert_eq!(shop.counts(), [0, 1, 3, 0]);
+        shop.restart().await;
+        assert_eq!((shop.state(&ana), shop.counts()), ("PAID", [0, 1, 3, 0]));
+        let no = shop
+            .selling()
+            .review(&of_bea, false, "sold out".into())
+            .await;
+        assert!(
+            matches!(
+                no,
+                Captured::Stands {
+                    replayed: false,
+                    ..
+                }
+            ),
+            "{no:?}"
+        );
+        shop.adds_up().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_who_accept_one_payment_after_the_window_take_units_once() {
+    on_each_host(sale(4, 2, 1), async |shop| {
+        let ana = shop.buy("ana", 1).await;
+        let cents = |n, txn| Payment {
+            amount: Cents(n),
+            ..bill(&ana, txn)
+        };
+        let (one, _) = shop.capture(&cents(1, "t1")).await;
+        let (other, _) = shop.capture(&cents(2, "t2")).await;
+        shop.later(WINDOW);
+        shop.adds_up().await;
+        let accept = |payment| shop.selling().review(payment, true, "yes".into());
+        let said = tokio::join!(accept(&one), accept(&one), accept(&other));
+        let (stand, no): (Vec<_>, Vec<_>) = [said.0, said.1, said.2]
+            .into_iter()
+            .partition(|said| matches!(said, Captured::Stands { .. }));
+        assert!(!stand.is_empty(), "{no:?}");
+        assert!(
+            no.iter().all(|said| matches!(said, Captured::Illegal(_))),
+            "{no:?}"
+        );
+        let mut paid = shop.paid(&ana);
+        paid.sort_unstable();
+        assert_eq!(
+            (shop.state(&ana), paid),
+            ("PAID", vec!["APPLIED", "REVIEW"])
+        );
+        assert_eq!(shop.counts(), [3, 0, 1, 0]);
+        shop.adds_up().await;
+    })
+    .await;
+}

@@ -257,7 +257,7 @@ impl Shop {
     pub async fn refund(&self, order: &Order, restock: bool) -> Order {
         let asked = OrderEvent::RefundAsked { restock };
         match self.change(order, asked).await {
-            Changed::Now(order) => Order::clone(&order),
+            Changed::Stands { order, .. } => Order::clone(&order),
             other => panic!("{other:?}"),
         }
     }

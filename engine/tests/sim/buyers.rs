@@ -269,7 +269,7 @@ impl Ground {
                 return;
             }
             let name = match changed {
-                Changed::Now(now) => {
+                Changed::Stands { order: now, .. } => {
                     let sale = world.setup.sale.id.as_bytes();
                     let there = ledger.entity(sale, ORDER, order.as_bytes());
                     if !matches!(&there, Ok(Some(there)) if there.version >= now.version.0) {

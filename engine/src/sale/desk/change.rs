@@ -43,10 +43,10 @@ pub enum Act {
         event: OrderEvent,
         reply: Option<oneshot::Sender<Changed>>,
     },
-    /// Money came. `may_rehold`: a closed order may take fresh units for it.
+    /// Money came.
     Capture {
         payment: Arc<Payment>,
-        may_rehold: bool,
+        closed: WhereClosed,
         reply: oneshot::Sender<Captured>,
     },
     /// A device wants a licence under an entitlement of this order.
@@ -63,22 +63,56 @@ pub enum Act {
     },
 }
 
+/// What becomes of money whose order is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhereClosed {
+    /// Fresh units are taken for it, where there are some.
+    FreshUnits,
+    /// There are none for it, for this reason.
+    NoUnits(&'static str),
+}
+
 /// What may be asked of a payment that stands in the ledger.
 #[derive(Debug, Clone)]
 pub enum Asked {
     /// Of one under review: it shall count.
-    Accept { note: String },
+    Accept { note: String, closed: WhereClosed },
     /// Of one under review: it shall go back.
     Reject { note: String },
     /// The provider says under which number it sent the money back.
     Refunded { refund_no: String },
 }
 
-/// A capture for a closed order that may have fresh units.
+impl Asked {
+    fn into_note(self) -> String {
+        match self {
+            Self::Accept { note, .. } | Self::Reject { note } => note,
+            Self::Refunded { .. } => String::new(),
+        }
+    }
+}
+
+/// Money for a closed order that may have fresh units.
 pub(super) struct Late {
     pub order: OrderId,
-    pub payment: Arc<Payment>,
+    pub money: LateMoney,
     pub reply: oneshot::Sender<Captured>,
+}
+
+pub(super) enum LateMoney {
+    /// Told by its provider, and nobody knows of it yet.
+    Told(Arc<Payment>),
+    /// Under review in the ledger; a person lets it count.
+    Accepted { id: PaymentId, note: String },
+}
+
+impl LateMoney {
+    pub fn id(&self) -> &PaymentId {
+        match self {
+            Self::Told(payment) => &payment.id,
+            Self::Accepted { id, .. } => id,
+        }
+    }
 }
 
 /// What is said to whoever asked, once it is known whether it is durable.
@@ -130,17 +164,20 @@ impl Desk {
                 }
                 Act::Capture {
                     payment,
-                    may_rehold,
+                    closed,
                     reply,
-                } => match capture(&mut slate, order, &payment, may_rehold) {
+                } => match capture(&mut slate, order, &payment, closed) {
                     Ok(Some(said)) => tells.push(tell(Some(reply), said, Captured::Unknown)),
                     Ok(None) => {
-                        let one = Late {
-                            order,
-                            payment,
-                            reply,
-                        };
-                        late.push_back((one, Turn::First));
+                        let money = LateMoney::Told(payment);
+                        late.push_back((
+                            Late {
+                                order,
+                                money,
+                                reply,
+                            },
+                            Turn::First,
+                        ));
                     }
                     Err(error) => tells.push(unread(&error, order, reply)),
                 },
@@ -152,8 +189,20 @@ impl Desk {
                     let said = license(&mut slate, &entitlement, &device);
                     tells.push(tell(Some(reply), said, Licensing::Unknown));
                 }
-                Act::Payment { id, asked, reply } => match ask(&mut slate, &id, asked) {
-                    Ok(said) => tells.push(tell(Some(reply), said, Captured::Unknown)),
+                Act::Payment { id, asked, reply } => match ask(&mut slate, &id, &asked) {
+                    Ok(Some(said)) => tells.push(tell(Some(reply), said, Captured::Unknown)),
+                    Ok(None) => {
+                        let note = asked.into_note();
+                        let money = LateMoney::Accepted { id, note };
+                        late.push_back((
+                            Late {
+                                order,
+                                money,
+                                reply,
+                            },
+                            Turn::First,
+                        ));
+                    }
                     Err(error) => tells.push(unread(&error, order, reply)),
                 },
             }
@@ -192,7 +241,8 @@ impl Desk {
             return match slate.grant(&order) {
                 Ok(n) => {
                     slate.n_repaired += n as u64;
-                    Changed::Now(order)
+                    let replayed = false;
+                    Changed::Stands { order, replayed }
                 }
                 Err(error) => {
                     tracing::error!(%error, order = %id, "read what an order grants");
@@ -229,7 +279,10 @@ impl Desk {
             slate.spoil();
             return Changed::Unknown;
         }
-        Changed::Now(next)
+        Changed::Stands {
+            replayed: next.version == order.version,
+            order: next,
+        }
     }
 
     pub(super) fn take_due(&mut self, now: UnixMs, wishes: &mut Vec<Wish>) {

@@ -1,5 +1,6 @@
 //! Money for an order that is closed already: fresh units are taken for it as long as the
-//! sale runs, units are free and its buyer may have them; else the money goes back.
+//! sale runs, units are free and its buyer may have them; else the money goes back, or, if
+//! a person accepted what was under review, stays there.
 //!
 //! Units that stand in other buckets are fetched, in the line of those who buy.
 //!
@@ -14,12 +15,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::answer::Captured;
+use super::super::facts::FactError;
 use super::Desk;
-use super::change::{GROUP_RECORDS, Late, Tell, tell, unread};
-use super::money::{apply, capture, first};
+use super::change::{Asked, GROUP_RECORDS, Late, LateMoney, Tell, WhereClosed, tell, unread};
+use super::money::{accept, apply, ask, came_late, capture, first};
 use super::slate::Slate;
+use crate::domain::ids::OrderId;
 use crate::domain::order::{Order, OrderEvent, OrderState, StockMove};
-use crate::domain::payment::PaymentState;
+use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::time::UnixMs;
 use crate::stock::Verdict;
 
@@ -36,7 +39,65 @@ pub(super) enum Turn {
     Over,
 }
 
-/// A capture whose order is closed, and who nobody knows of yet.
+impl LateMoney {
+    /// Nobody has decided about it since.
+    fn is_open(&self, slate: &Slate) -> bool {
+        match self {
+            Self::Told(payment) => matches!(slate.known(payment), Ok(None)),
+            Self::Accepted { id, .. } => {
+                let is_review = |known: &Payment| known.state == PaymentState::Review;
+                matches!(slate.payment(id), Ok(Some(known)) if is_review(&known))
+            }
+        }
+    }
+
+    /// What it comes to where it needs no fresh units.
+    fn settled(&self, slate: &mut Slate, order: OrderId) -> Result<Captured, FactError> {
+        const NOT_NOW: WhereClosed = WhereClosed::NoUnits("it was decided about meanwhile");
+        match self {
+            Self::Told(payment) => {
+                let said = capture(slate, order, payment, NOT_NOW)?;
+                Ok(said.unwrap_or(Captured::Missing))
+            }
+            Self::Accepted { id, note } => {
+                let (note, closed) = (note.clone(), NOT_NOW);
+                let said = ask(slate, id, &Asked::Accept { note, closed })?;
+                Ok(said.unwrap_or(Captured::Missing))
+            }
+        }
+    }
+
+    /// The order, which has fresh units, takes it.
+    fn take(&self, slate: &mut Slate, held: &Arc<Order>) -> Result<Captured, FactError> {
+        match self {
+            Self::Told(payment) => apply(slate, held, payment),
+            Self::Accepted { id, note } => match slate.payment(id) {
+                Ok(Some(payment)) => accept(slate, held, payment, note),
+                missing => {
+                    // Units that nobody pays for are let go.
+                    slate.spoil();
+                    missing.map(|_| Captured::Missing)
+                }
+            },
+        }
+    }
+
+    /// There are no units for it.
+    fn goes_without(&self, slate: &mut Slate, why: &str) -> Result<Captured, FactError> {
+        match self {
+            Self::Told(payment) => {
+                let why = came_late(why);
+                Ok(first(slate, payment, PaymentState::RefundDue, &why))
+            }
+            Self::Accepted { id, .. } => Ok(match slate.payment(id)? {
+                Some(payment) => Captured::Illegal(payment),
+                None => Captured::Missing,
+            }),
+        }
+    }
+}
+
+/// Money whose order is closed, and about which nobody has decided yet.
 struct Renewal {
     late: Late,
     turn: Turn,
@@ -93,7 +154,7 @@ impl Desk {
         let mut n_records = 0;
         while let Some((late, turn)) = lates.pop_front() {
             let is_same =
-                |a: &Renewal| a.late.order == late.order || a.late.payment.id == late.payment.id;
+                |a: &Renewal| a.late.order == late.order || a.late.money.id() == late.money.id();
             // The money of a closed order decides what its next money is.
             if n_records + slate.drafts.len() >= GROUP_RECORDS || asked.iter().any(is_same) {
                 lates.push_front((late, turn));
@@ -110,14 +171,9 @@ impl Desk {
                     continue;
                 }
             };
-            if !matches!(order.state, OrderState::Closed { .. })
-                || !matches!(slate.known(&late.payment), Ok(None))
-            {
-                match capture(slate, late.order, &late.payment, false) {
-                    Ok(said) => {
-                        let said = said.unwrap_or(Captured::Missing);
-                        tells.push(tell(Some(late.reply), said, Captured::Unknown));
-                    }
+            if !matches!(order.state, OrderState::Closed { .. }) || !late.money.is_open(slate) {
+                match late.money.settled(slate, late.order) {
+                    Ok(said) => tells.push(tell(Some(late.reply), said, Captured::Unknown)),
                     Err(error) => tells.push(unread(&error, late.order, late.reply)),
                 }
                 continue;
@@ -167,7 +223,7 @@ impl Desk {
                         continue;
                     }
                     Said::Held(held) => {
-                        let said = apply(&mut slate, &held, &late.payment);
+                        let said = late.money.take(&mut slate, &held);
                         taken.push((held, units.clone()));
                         said.unwrap_or_else(|error| {
                             tracing::error!(%error, order = %late.order, "read what an order grants");
@@ -175,8 +231,12 @@ impl Desk {
                         })
                     }
                     Said::No(why) => {
-                        let why = format!("the order was closed before the money came, and {why}");
-                        first(&mut slate, &late.payment, PaymentState::RefundDue, &why)
+                        late.money
+                            .goes_without(&mut slate, why)
+                            .unwrap_or_else(|error| {
+                                tracing::error!(%error, order = %late.order, "read a payment");
+                                Captured::Unknown
+                            })
                     }
                 };
                 tells.push(tell(Some(one.late.reply), said, Captured::Unknown));

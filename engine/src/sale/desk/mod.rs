@@ -26,7 +26,7 @@ use floodgate_ledger::Ledger;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-pub use self::change::{Act, Asked, Wish};
+pub use self::change::{Act, Asked, WhereClosed, Wish};
 use self::flight::Flights;
 use self::refill::Line;
 pub use self::refill::{Give, Given};

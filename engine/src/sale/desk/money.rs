@@ -1,11 +1,12 @@
 //! What money does to an order, and a device to an entitlement: decided on the slate,
 //! from ledger facts alone, before any of it is durable.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::super::answer::{Captured, Licensing};
 use super::super::facts::FactError;
-use super::change::Asked;
+use super::change::{Asked, WhereClosed};
 use super::slate::Slate;
 use crate::domain::entitlement::Licensed;
 use crate::domain::ids::{DeviceId, EntitlementId, OrderId, PaymentId};
@@ -21,7 +22,7 @@ pub(super) fn capture(
     slate: &mut Slate,
     id: OrderId,
     payment: &Payment,
-    may_rehold: bool,
+    closed: WhereClosed,
 ) -> Result<Option<Captured>, FactError> {
     if let Some(known) = slate.known(payment)? {
         return Ok(Some(stands(known, true)));
@@ -32,7 +33,7 @@ pub(super) fn capture(
     if let Some(why) = mismatch(payment, &order) {
         return Ok(Some(first(slate, payment, PaymentState::Review, &why)));
     }
-    let why = match order.state {
+    let why: Cow<'_, str> = match order.state {
         OrderState::PendingPayment { .. } => {
             return apply(slate, &order, payment).map(Some);
         }
@@ -40,12 +41,21 @@ pub(super) fn capture(
         OrderState::Paid | OrderState::Delivered if slate.is_unproven(id)? => {
             return Ok(Some(first(slate, payment, PaymentState::Applied, "")));
         }
-        OrderState::Closed { .. } if may_rehold => return Ok(None),
-        OrderState::Closed { .. } => "the order was closed before the money came",
-        OrderState::Paid | OrderState::Delivered => "the order was paid before",
-        OrderState::RefundDue { .. } | OrderState::Refunded { .. } => "the order was refunded",
+        OrderState::Closed { .. } => match closed {
+            WhereClosed::FreshUnits => return Ok(None),
+            WhereClosed::NoUnits(why) => came_late(why).into(),
+        },
+        OrderState::Paid | OrderState::Delivered => "the order was paid before".into(),
+        OrderState::RefundDue { .. } | OrderState::Refunded { .. } => {
+            "the order was refunded".into()
+        }
     };
-    Ok(Some(first(slate, payment, PaymentState::RefundDue, why)))
+    Ok(Some(first(slate, payment, PaymentState::RefundDue, &why)))
+}
+
+/// Why money for a closed order goes back.
+pub(super) fn came_late(why: &str) -> String {
+    format!("the order was closed before the money came, and {why}")
 }
 
 fn mismatch(payment: &Payment, order: &Order) -> Option<String> {
@@ -92,6 +102,26 @@ pub(super) fn apply(
     Ok(said)
 }
 
+/// A person lets it count: the order takes it, if it waits for money.
+pub(super) fn accept(
+    slate: &mut Slate,
+    order: &Arc<Order>,
+    payment: Arc<Payment>,
+    note: &str,
+) -> Result<Captured, FactError> {
+    let Ok(Some(next)) = payment.step(PaymentEvent::Apply) else {
+        return Ok(Captured::Illegal(payment));
+    };
+    let Ok(paid) = slate.step(order, OrderEvent::PaymentApplied) else {
+        return Ok(Captured::Illegal(payment));
+    };
+    let note = note.to_owned();
+    let next = Arc::new(Payment { note, ..next });
+    slate.put(Arc::clone(&next));
+    granted(slate, &paid)?;
+    Ok(stands(next, false))
+}
+
 fn granted(slate: &mut Slate, paid: &Arc<Order>) -> Result<(), FactError> {
     if is_forgotten() {
         slate.ungranted.push(paid.id);
@@ -135,60 +165,66 @@ pub(super) fn license(slate: &mut Slate, id: &EntitlementId, device: &DeviceId) 
     Licensing::Said(Box::new(licensed), Arc::new(stands))
 }
 
-pub(super) fn ask(slate: &mut Slate, id: &PaymentId, asked: Asked) -> Result<Captured, FactError> {
+/// `None`: the order is closed and may have fresh units for what was accepted.
+pub(super) fn ask(
+    slate: &mut Slate,
+    id: &PaymentId,
+    asked: &Asked,
+) -> Result<Option<Captured>, FactError> {
     let Some(payment) = slate.payment(id)? else {
-        return Ok(Captured::Missing);
+        return Ok(Some(Captured::Missing));
+    };
+    let order = match payment.order {
+        Some(order) => slate.order(order)?,
+        None => None,
     };
     let (event, note, refund_no) = match asked {
-        Asked::Accept { note } => (PaymentEvent::Apply, note, String::new()),
-        Asked::Reject { note } => (PaymentEvent::GiveBack, note, String::new()),
-        Asked::Refunded { refund_no } => {
-            (PaymentEvent::RefundDone, payment.note.clone(), refund_no)
+        Asked::Accept { note, closed } => {
+            let is_review = payment.state == PaymentState::Review;
+            return match order {
+                _ if payment.state == PaymentState::Applied => Ok(Some(stands(payment, true))),
+                Some(order)
+                    if is_review
+                        && matches!(order.state, OrderState::Closed { .. })
+                        && *closed == WhereClosed::FreshUnits =>
+                {
+                    Ok(None)
+                }
+                Some(order) if is_review => accept(slate, &order, payment, note).map(Some),
+                Some(_) | None => Ok(Some(Captured::Illegal(payment))),
+            };
         }
+        Asked::Reject { note } => (PaymentEvent::GiveBack, note.clone(), String::new()),
+        Asked::Refunded { refund_no } => (
+            PaymentEvent::RefundDone,
+            payment.note.clone(),
+            refund_no.clone(),
+        ),
     };
     let next = match payment.step(event) {
         // Whether it counts is for the refund of its order to say.
         Ok(Some(_))
             if event == PaymentEvent::GiveBack && payment.state == PaymentState::Applied =>
         {
-            return Ok(Captured::Illegal(payment));
+            return Ok(Some(Captured::Illegal(payment)));
         }
         Ok(Some(next)) => Arc::new(Payment {
             note,
             refund_no,
             ..next
         }),
-        Ok(None) => return Ok(stands(payment, true)),
-        Err(_) => return Ok(Captured::Illegal(payment)),
+        Ok(None) => return Ok(Some(stands(payment, true))),
+        Err(_) => return Ok(Some(Captured::Illegal(payment))),
     };
-    let order = match payment.order {
-        Some(order) => slate.order(order)?,
-        None => None,
-    };
-    match (event, order) {
-        (PaymentEvent::Apply, Some(order)) => {
-            let Ok(paid) = slate.step(&order, OrderEvent::PaymentApplied) else {
-                return Ok(Captured::Illegal(payment));
-            };
-            slate.put(Arc::clone(&next));
-            granted(slate, &paid)?;
-        }
-        (PaymentEvent::Apply, None) => return Ok(Captured::Illegal(payment)),
-        (PaymentEvent::RefundDone, Some(order)) => {
-            slate.put(Arc::clone(&next));
-            if let OrderState::RefundDue { .. } = order.state
-                && slate
-                    .is_paid_back(order.id)
-                    .inspect_err(|_| slate.spoil())?
-            {
-                // Named by the machine for exactly this state.
-                let _ = slate.step(&order, OrderEvent::RefundDone);
-            }
-        }
-        (PaymentEvent::RefundDone, None)
-        | (PaymentEvent::GiveBack | PaymentEvent::Flag, Some(_) | None) => {
-            slate.put(Arc::clone(&next))
-        }
+    slate.put(Arc::clone(&next));
+    if let (PaymentEvent::RefundDone, Some(order)) = (event, order)
+        && let OrderState::RefundDue { .. } = order.state
+        && slate
+            .is_paid_back(order.id)
+            .inspect_err(|_| slate.spoil())?
+    {
+        // Named by the machine for exactly this state.
+        let _ = slate.step(&order, OrderEvent::RefundDone);
     }
-    Ok(stands(next, false))
+    Ok(Some(stands(next, false)))
 }

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::super::answer::Captured;
-use super::super::desk::{Act, Asked};
+use super::super::desk::{Act, Asked, WhereClosed};
 use super::super::facts::{self, FactError};
 use super::Selling;
 use super::asking::Wished;
@@ -32,19 +32,10 @@ impl Selling {
             return self.of_unclaimed(unclaimed.capture(payment)).await;
         };
         let payment = Arc::new(payment);
-        let now = self.tools.clock.now();
-        // Sold out is for the desk to say: the unit that this order gave back may not have
-        // been counted yet.
-        let is_on = |phase| match phase {
-            Phase::Open | Phase::SoldOut => true,
-            Phase::Scheduled | Phase::Paused | Phase::Ended => false,
-        };
-        let may_rehold = self
-            .sale_of(order)
-            .is_some_and(|live| is_on(live.phase(now)));
+        let closed = self.where_closed(order);
         let act = |reply| Act::Capture {
             payment: Arc::clone(&payment),
-            may_rehold,
+            closed,
             reply,
         };
         match self.wish(order, act).await {
@@ -57,10 +48,25 @@ impl Selling {
         }
     }
 
+    /// What money for this order comes to if it is closed.
+    fn where_closed(&self, order: OrderId) -> WhereClosed {
+        let now = self.tools.clock.now();
+        match self.sale_of(order).map(|live| live.phase(now)) {
+            // Sold out is for the desk to say: the unit that this order gave back may not
+            // have been counted yet.
+            Some(Phase::Open | Phase::SoldOut) => WhereClosed::FreshUnits,
+            Some(Phase::Paused) => WhereClosed::NoUnits("its sale is paused"),
+            Some(Phase::Scheduled) => WhereClosed::NoUnits("its sale is not open"),
+            Some(Phase::Ended) | None => WhereClosed::NoUnits("its sale is over"),
+        }
+    }
+
     /// A person decides about a payment under review.
     pub async fn review(&self, payment: &Payment, accept: bool, note: String) -> Captured {
         let asked = if accept {
-            Asked::Accept { note }
+            let closed = payment.order.map(|order| self.where_closed(order));
+            let closed = closed.unwrap_or(WhereClosed::NoUnits("it names no order"));
+            Asked::Accept { note, closed }
         } else {
             Asked::Reject { note }
         };

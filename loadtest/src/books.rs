@@ -15,7 +15,8 @@ pub struct Fetcher {
     pub public: Api,
     pub admin: Api,
     pub sale_id: String,
-    /// How long the store may take to catch up, and what is due may take to be done.
+    /// How long the store may go without coming nearer, and what is due may take to be
+    /// done.
     pub quiet_timeout: Duration,
     /// Whether winners paid.
     pub money: bool,
@@ -47,8 +48,8 @@ const BUYERS_ASKED: usize = 900;
 impl Fetcher {
     /// None when quiet; else what did not settle within the time.
     pub async fn wait_until_quiet(&mut self) -> Result<Option<String>, ApiError> {
-        let began = Instant::now();
-        let mut before = None;
+        let mut nearer_at = Instant::now();
+        let (mut before, mut lag_least) = (None, u64::MAX);
         loop {
             let sale = self.admin.sale(&self.sale_id).await?;
             let mark = self
@@ -64,13 +65,17 @@ impl Fetcher {
             if caught_up && before.as_ref() == Some(&now) {
                 return Ok(None);
             }
-            if began.elapsed() >= self.quiet_timeout {
+            let lag = sale.durable_seq.saturating_sub(mark);
+            if lag < lag_least {
+                (lag_least, nearer_at) = (lag, Instant::now());
+            }
+            if nearer_at.elapsed() >= self.quiet_timeout {
                 // A busy ledger is no fault of the store: judge what is there.
                 return Ok((!caught_up).then(|| {
                     format!(
-                        "the store's mark is {mark}, the ledger's durable seq {} after waiting {} s",
+                        "the store's mark is {mark}, the ledger's durable seq {}, and no nearer for {} s",
                         sale.durable_seq,
-                        began.elapsed().as_secs()
+                        nearer_at.elapsed().as_secs()
                     )
                 }));
             }
@@ -81,9 +86,10 @@ impl Fetcher {
 
     /// Once nothing is due any more, or was for too long.
     async fn settled_ledger(&mut self) -> Result<(Option<String>, Ledger), ApiError> {
-        let began = Instant::now();
+        let mut quiet_at = None;
         loop {
             let stuck = self.wait_until_quiet().await?;
+            let quiet_at = *quiet_at.get_or_insert_with(Instant::now);
             let at = self.admin.sale(&self.sale_id).await?.server_time;
             let (orders, seq) = self.page_all(From::Ledger).await?;
             let payments = match self.money {
@@ -96,7 +102,7 @@ impl Fetcher {
                 seq,
                 payments,
             };
-            let patience = self.quiet_timeout.saturating_sub(began.elapsed());
+            let patience = self.quiet_timeout.saturating_sub(quiet_at.elapsed());
             // Where winners paid, windows are short, and their ends are awaited.
             let ahead_us = if self.money { patience.as_micros() } else { 0 };
             let until_us = ledger.at_us + i64::try_from(ahead_us).unwrap_or(0);

@@ -64,7 +64,7 @@ struct Engine {
     /// Allow targets that are not on this machine.
     #[arg(long)]
     allow_remote: bool,
-    /// Seconds the order store may take to catch up before the audit says so.
+    /// Seconds the order store may go without catching up further before the audit says so.
     #[arg(long, default_value_t = 60)]
     quiet_timeout: u64,
 }

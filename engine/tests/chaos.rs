@@ -11,7 +11,7 @@ use serde_json::Value;
 use common::{harness, redis};
 
 /// Kinds of fault.
-const KINDS: usize = 25;
+const KINDS: usize = 29;
 /// Redis loses at least one bucket in five kinds of fault.
 const REBUILT_MIN: u64 = 5;
 /// First-hand wins: a day on which little was sold proves little.

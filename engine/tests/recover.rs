@@ -86,6 +86,16 @@ impl Site {
         db.execute_batch(sql).expect(sql);
     }
 
+    /// Orders and what happened to them, as others are told.
+    fn told(&self) -> Vec<(String, String)> {
+        let store = self.folder.path().join("data/orders.sqlite");
+        let db = rusqlite::Connection::open(store).expect("the store");
+        let all = "SELECT aggregateid, type FROM outbox ORDER BY type";
+        let mut asked = db.prepare(all).expect("the outbox");
+        let rows = asked.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.expect("rows").map(|row| row.expect("a row")).collect()
+    }
+
     fn recover(&self) -> Value {
         recover(self.folder.path())
     }
@@ -242,6 +252,58 @@ fn what_an_older_ledger_has_counts_too() {
         0,
         "and the store has it again"
     );
+    ended(engine);
+}
+
+/// What the store had when the ledger went it was told before, and whoever read it has
+/// moved on; of what it lacked it hears every step, and so it does when it is erased later.
+#[test]
+fn the_order_store_is_told_what_it_lacks_and_nothing_twice() {
+    let site = Site::new();
+    let engine = site.start();
+    let bought = |user: &str| {
+        let order = engine.buy(user, "k", ONE).json["orderId"].clone();
+        order.as_str().expect("won").to_owned()
+    };
+    let [_, bob, cid] = ["ana", "bob", "cid"].map(bought);
+    assert_eq!(compared(&engine)["differences"], 0);
+    site.sql("CREATE TABLE before AS SELECT * FROM orders");
+    for (user, order) in [("bob", &bob), ("cid", &cid)] {
+        let canceled = engine.post(user, &format!("/v1/orders/{order}/cancel"));
+        assert_eq!(canceled.status, 200, "{}", canceled.body);
+    }
+    assert_eq!(compared(&engine)["differences"], 0);
+    ended(engine);
+    // All messages were read. Of Bob's order the store had heard nothing when the ledger
+    // broke, of Cid's not that it was closed.
+    site.sql(&format!(
+        "DELETE FROM outbox;
+         DELETE FROM orders WHERE order_id IN ('{bob}', '{cid}');
+         INSERT INTO orders SELECT * FROM before WHERE order_id = '{cid}';
+         DROP TABLE before;
+         DELETE FROM order_items WHERE order_id = '{bob}';
+         DELETE FROM order_events WHERE order_id = '{bob}'
+           OR (order_id = '{cid}' AND event_type = 'order.closed')"
+    ));
+    std::fs::write(site.ledger().join("damage"), "its disk tells lies").expect("written");
+    let report = site.recover();
+    assert_eq!(report["recovered"], true, "{report}");
+    let engine = site.start();
+    assert_eq!(compared(&engine)["differences"], 0);
+    let told = site.told();
+    let of = |order: &str| -> Vec<&str> {
+        let of_order = told.iter().filter(|(id, _)| id == order);
+        of_order.map(|(_, event)| event.as_str()).collect()
+    };
+    assert_eq!(of(&bob), ["order.closed", "order.created"]);
+    assert_eq!(of(&cid), ["order.closed"]);
+    assert_eq!(told.len(), 3, "{told:?}");
+    ended(engine);
+
+    std::fs::remove_file(site.folder.path().join("data/orders.sqlite")).expect("erased");
+    let engine = site.start();
+    assert_eq!(compared(&engine)["differences"], 0);
+    assert_eq!(site.told().len(), 5, "{:?}", site.told());
     ended(engine);
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::answer::problem_code;
 use crate::client::{CallError, Connection, Target};
 use crate::pay::wire::{Entitlement, PaymentPage};
-use crate::wire::{OrderPage, Reconciliation, Sale, WireError, show_id};
+use crate::wire::{OrderPage, Reconciliation, Sale, WireError, sales_in_phase, show_id};
 
 #[derive(Debug, Error)]
 pub enum ApiError {
@@ -170,6 +170,17 @@ impl Api {
     pub async fn sale(&mut self, sale: &str) -> Result<Sale, ApiError> {
         self.expect("GET", &format!("/admin/v1/sales/{sale}"), "", Sale::parse)
             .await
+    }
+
+    /// The ids of all sales that stand there.
+    pub async fn sales_in_phase(&mut self, phase: &str) -> Result<Vec<String>, ApiError> {
+        let parse = |body: &[u8]| sales_in_phase(body, phase);
+        self.expect("GET", "/admin/v1/sales", "", parse).await
+    }
+
+    pub async fn resume(&mut self, sale: &str) -> Result<(), ApiError> {
+        let path = format!("/admin/v1/sales/{sale}/resume");
+        self.expect("POST", &path, "", |_| Ok(())).await
     }
 
     pub async fn orders(

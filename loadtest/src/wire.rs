@@ -236,6 +236,22 @@ impl Sale {
     }
 }
 
+/// Of the list of all sales, the ids of those in one phase.
+pub fn sales_in_phase(body: &[u8], phase: &str) -> Result<Vec<String>, WireError> {
+    #[derive(Deserialize)]
+    struct Listed {
+        id: String,
+        phase: CompactString,
+    }
+    #[derive(Deserialize)]
+    struct List {
+        sales: Vec<Listed>,
+    }
+    let list: List = serde_json::from_slice(body).map_err(|e| wrong("list of sales", e))?;
+    let there = list.sales.into_iter().filter(|sale| sale.phase == phase);
+    Ok(there.map(|sale| sale.id).collect())
+}
+
 /// What the engine's own reconciler says.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Reconciliation {

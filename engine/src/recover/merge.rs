@@ -33,8 +33,8 @@ pub enum Copy {
 #[derive(Debug, Default)]
 pub struct Pile {
     orders: BTreeMap<OrderId, (Order, Copy)>,
-    /// The newest version of each order that others heard of: ledger or store had it.
-    heard: HashMap<OrderId, Version>,
+    /// The version of each order that the order store has.
+    stored: HashMap<OrderId, Version>,
     /// Orders that two copies tell differently in one version.
     pub differing: Vec<OrderId>,
     pub after: After,
@@ -45,9 +45,8 @@ pub struct Pile {
 pub struct Merged {
     pub orders: Vec<Order>,
     pub allotments: Vec<Allotment>,
-    /// The newest version of each order that others heard of: what is known of its way
-    /// from there is written as well.
-    pub heard: HashMap<OrderId, Version>,
+    /// The version of each order that the order store has: it is told what came after.
+    pub stored: HashMap<OrderId, Version>,
     /// What only the stock host held and may not be; it is not sold.
     pub set_aside: Vec<(Order, Setback)>,
     pub after: After,
@@ -91,9 +90,8 @@ impl Pile {
 
     /// Copies are added in the order of their trust.
     pub fn add(&mut self, order: Order, copy: Copy) {
-        if copy != Copy::Stock {
-            let heard = self.heard.entry(order.id).or_insert(order.version);
-            *heard = order.version.max(*heard);
+        if copy == Copy::Store {
+            self.stored.insert(order.id, order.version);
         }
         match self.orders.get_mut(&order.id) {
             None => {
@@ -192,7 +190,7 @@ impl Pile {
         let mut after = self.after;
         let mended = after.knit(&mut orders, now);
         Ok(Merged {
-            heard: self.heard,
+            stored: self.stored,
             allotments: live.allotments(),
             set_aside,
             unproven: after.unproven(&orders),

@@ -3,8 +3,8 @@
 //! For a ledger that is gone, or that the order store or the stock host saw further than
 //! it is. Old ledger, store rows and the stock host's holds and keys are brought together
 //! (`gather.rs`, `merge.rs`) before anything is changed, and written into a ledger with a new id beside
-//! the old one. Then the two change places, the store's mark moves to the new one's
-//! beginning, and every bucket is made anew from it. The old ledger is kept. Broken off
+//! the old one. Then the two change places, the store's mark moves behind what the store
+//! has, and every bucket is made anew from it. The old ledger is kept. Broken off
 //! before the change of places nothing happened; after it the new ledger, which has
 //! everything and knows its predecessors, is where the next try begins.
 
@@ -175,18 +175,17 @@ pub async fn recover(config: &Config, workers: &Arc<Workers>) -> Result<Report, 
     places.keep_set_aside(&brought, now)?;
     places.clear_new()?;
     let ledger = open(&places.new)?;
-    write(&brought, &loose, &trusted, &ledger, now).await?;
+    let told = write(&brought, &loose, &trusted, &ledger, now).await?;
     close(ledger).await?;
     fail::fail_point!("recover-written", |_| std::process::abort());
     report.moved_to = places.swap(now)?;
     let ledger = open(&places.ledger)?;
     report.ledger_after = Some(ledger.id().to_string());
     fail::fail_point!("recover-moved", |_| std::process::abort());
-    let genesis = Mark::genesis(&ledger);
-    match block_in_place(|| store.put(app::NODE, &Batch::default(), mark.as_ref(), &genesis)) {
+    match block_in_place(|| store.put(app::NODE, &Batch::default(), mark.as_ref(), &told)) {
         Ok(Put::Advanced) => {}
         // Its answer was lost the first time.
-        Ok(Put::MarkMoved(Some(there))) if there == genesis => {}
+        Ok(Put::MarkMoved(Some(there))) if there == told => {}
         Ok(Put::MarkMoved(_)) => return Err("another engine writes to the order store".into()),
         Err(error) => return Err(error.to_string()),
     }

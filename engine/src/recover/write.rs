@@ -11,19 +11,23 @@ use crate::domain::order::Order;
 use crate::domain::sale::SaleRecord;
 use crate::domain::time::UnixMs;
 use crate::sale::facts;
+use crate::stream::Mark;
 
 /// Below the smallest commit that may be configured (512 records).
 const GROUP_RECORDS: usize = 256;
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Everything into the new ledger, and whom it follows.
+/// Everything into the new ledger, and whom it follows. What the order store has of the
+/// orders stands first, and the mark behind it is returned: the store is told what comes
+/// then. One that loses everything later is told from the beginning, and so of each order's
+/// whole way, as far as it is known.
 pub(super) async fn write(
     brought: &[(SaleRecord, Merged)],
     loose: &After,
     predecessors: &BTreeSet<String>,
     ledger: &Ledger,
     now: UnixMs,
-) -> Result<(), String> {
+) -> Result<Mark, String> {
     let lines: Vec<&str> = predecessors.iter().map(String::as_str).collect();
     let meta = (
         Bytes::from_static(PREDECESSORS),
@@ -39,20 +43,26 @@ pub(super) async fn write(
         });
         let opened = std::iter::once(facts::sale_draft(record, 1, now)).chain(allotments);
         append_all(ledger, opened).await?;
-        let orders = merged.orders.iter().flat_map(|order| {
-            let heard = merged.heard.get(&order.id).copied();
-            let mut way = order.earlier();
-            way.retain(|earlier| {
-                let version = earlier.version;
-                heard.is_none_or(|heard| heard < version && !version.is_first())
-            });
-            way.push(order.clone());
-            way.into_iter().map(|order| draft(&order))
-        });
-        append_all(ledger, orders).await?;
+        append_all(ledger, ways(merged, true)).await?;
+    }
+    let mark = Mark::at(ledger, ledger.tip());
+    for (_, merged) in brought {
+        append_all(ledger, ways(merged, false)).await?;
         append_all(ledger, merged.after.drafts()).await?;
     }
-    append_all(ledger, loose.drafts()).await
+    append_all(ledger, loose.drafts()).await?;
+    Ok(mark)
+}
+
+/// Every order with what is known of its way: what the order store has, or what it lacks.
+fn ways(merged: &Merged, is_stored: bool) -> impl Iterator<Item = Draft> {
+    merged.orders.iter().flat_map(move |order| {
+        let stored = merged.stored.get(&order.id).copied();
+        let mut way = order.earlier();
+        way.push(order.clone());
+        way.retain(|order| stored.is_some_and(|stored| order.version <= stored) == is_stored);
+        way.into_iter().map(|order| draft(&order))
+    })
 }
 
 fn draft(order: &Order) -> Draft {

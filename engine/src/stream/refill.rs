@@ -79,11 +79,7 @@ impl Refill<'_> {
                 return Ok(Refilled::Stopped);
             }
         }
-        let to = Mark {
-            ledger: self.ledger.id(),
-            seq: tip.seq,
-            hash: tip.hash,
-        };
+        let to = Mark::at(self.ledger, tip);
         let nothing = Batch::default();
         Ok(
             match self.store.put(self.node, &nothing, Some(&stand), &to)? {

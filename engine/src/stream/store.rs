@@ -4,7 +4,7 @@
 //! API call them from threads that may; an async task may not. One transaction
 //! carries rows and mark, so the mark never says more than the rows hold.
 
-use floodgate_ledger::{ChainHash, Ledger, LedgerId, Seq};
+use floodgate_ledger::{ChainHash, Ledger, LedgerId, Seq, Tip};
 
 use super::fact::{EntitlementFact, PaymentFact};
 use super::row::{Row, RowId};
@@ -22,6 +22,16 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// Of a store that has everything through there.
+    #[must_use]
+    pub fn at(ledger: &Ledger, tip: Tip) -> Self {
+        Self {
+            ledger: ledger.id(),
+            seq: tip.seq,
+            hash: tip.hash,
+        }
+    }
+
     /// Of a store that has nothing of this ledger yet.
     #[must_use]
     pub fn genesis(ledger: &Ledger) -> Self {

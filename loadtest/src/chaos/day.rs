@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Args;
 use super::buyers::{BUCKETS, Buyers, Shop, sale_name};
+use super::operator;
 use super::plan::{Kind, Setting, faults};
 use super::stage::Stage;
 use super::verdict::{Chaos, Played};
@@ -52,13 +53,25 @@ impl Day<'_> {
                 break;
             }
             stage.remember()?;
-            if fault.kind == Kind::EngineKilled {
-                // It takes its counters with it.
+            if fault.kind.needs_other_copy() && !self.store_is_even("before", fault.kind)? {
+                break;
+            }
+            if fault.kind.ends_engine() {
                 self.chaos.buckets_rebuilt += rebuilds(self.shop)?;
             }
             let at = self.began.elapsed();
             let bucket = self.a_bucket(fault.bytes);
             stage.play(&fault, &bucket, &|| self.buyers.are_stopped())?;
+            if fault.kind.needs_other_copy() {
+                operator::resume_sales(self.shop)?;
+            }
+            if fault.kind == Kind::RowsRefused {
+                // What was refused is a letter by then.
+                if !self.store_is_even("after", fault.kind)? {
+                    break;
+                }
+                stage.engine.replay_letters()?;
+            }
             let over = self.began.elapsed();
             self.until_wins(fault.kind.name());
             if let Some(ended) = stage.engine.ended() {
@@ -99,6 +112,16 @@ impl Day<'_> {
         while self.began.elapsed() < moment && !self.buyers.are_stopped() {
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Whether the order store came even in a time that forgives much; else it is a finding.
+    fn store_is_even(&mut self, when: &str, kind: Kind) -> Result<bool, Failure> {
+        let is_even = operator::store_is_even(self.shop)?;
+        if !is_even {
+            let why = format!("the order store never came even {when} {}", kind.name());
+            self.chaos.findings.push(why);
+        }
+        Ok(is_even)
     }
 
     /// Until buyers win who had not won before; a sale that does not go on is a finding.

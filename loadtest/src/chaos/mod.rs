@@ -8,6 +8,7 @@
 mod buyers;
 mod day;
 mod frames;
+mod operator;
 mod plan;
 mod proxy;
 mod stage;

@@ -40,6 +40,10 @@ pub enum Kind {
     CallsRepeated,
     EngineKilled,
     EngineFrozen,
+    /// Its disk is gone, and `floodgate recover` makes another one.
+    LedgerLost,
+    /// The same with a copy of the disk from before.
+    LedgerOlder,
     /// SIGKILL to all of it; it starts again after a while.
     StoreKilled,
     StoreFrozen,
@@ -48,11 +52,15 @@ pub enum Kind {
     StoreCutShort,
     /// An operator's slip: every table is gone.
     StoreErased,
+    /// A backup is put back.
+    StoreOlder,
+    /// It refuses the orders of some buyers, until an operator mends it and replays them.
+    RowsRefused,
 }
 
 impl Kind {
     /// In the order in which they are shown.
-    const ALWAYS: [Self; 20] = [
+    const ALWAYS: [Self; 22] = [
         Self::RedisEmpty,
         Self::RedisOlder,
         Self::RedisErased,
@@ -73,14 +81,18 @@ impl Kind {
         Self::CallsRepeated,
         Self::EngineKilled,
         Self::EngineFrozen,
+        Self::LedgerLost,
+        Self::LedgerOlder,
     ];
     /// For an order store that is a server.
-    const OF_STORES: [Self; 5] = [
+    const OF_STORES: [Self; 7] = [
         Self::StoreKilled,
         Self::StoreFrozen,
         Self::StoreClosed,
         Self::StoreCutShort,
         Self::StoreErased,
+        Self::StoreOlder,
+        Self::RowsRefused,
     ];
 
     pub fn all(with_store: bool) -> impl Iterator<Item = Self> {
@@ -110,12 +122,26 @@ impl Kind {
             Self::CallsRepeated => "calls-repeated",
             Self::EngineKilled => "engine-killed",
             Self::EngineFrozen => "engine-frozen",
+            Self::LedgerLost => "ledger-lost",
+            Self::LedgerOlder => "ledger-older",
             Self::StoreKilled => "store-killed",
             Self::StoreFrozen => "store-frozen",
             Self::StoreClosed => "store-closed",
             Self::StoreCutShort => "store-cut-short",
             Self::StoreErased => "store-erased",
+            Self::StoreOlder => "store-older",
+            Self::RowsRefused => "rows-refused",
         }
+    }
+
+    /// The ledger goes: what it alone knows would be lost with it.
+    pub fn needs_other_copy(self) -> bool {
+        matches!(self, Self::LedgerLost | Self::LedgerOlder)
+    }
+
+    /// The engine ends, and takes its counters with it.
+    pub fn ends_engine(self) -> bool {
+        self == Self::EngineKilled || self.needs_other_copy()
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::plan::{Fault, Kind};
 use super::proxy::{Proxy, Rule, Way};
-use crate::servers::{self, Engine, Postgres, Redis, ServerError, StoreKind, redis};
+use crate::servers::{self, Engine, Postgres, Redis, ServerError, StoreKind, postgres, redis};
 
 pub struct Stage {
     // Dropped in this order: who asks goes before who answers.
@@ -35,6 +35,10 @@ const BACKUPS_MAX: usize = 3;
 const STEP: Duration = Duration::from_millis(20);
 /// Calls that come several times.
 const CALLS_REPEATED: u32 = 20;
+/// Few enough that no batch is refused whole: then it would be the schema, and not a row.
+const REFUSE_SOME: &str =
+    "ALTER TABLE orders ADD CONSTRAINT no_more CHECK (hashtext(user_id) % 31 <> 0) NOT VALID";
+const REFUSE_NONE: &str = "ALTER TABLE orders DROP CONSTRAINT no_more";
 
 impl Stage {
     /// `count` servers: one alone, or a cluster.
@@ -188,6 +192,20 @@ impl Stage {
                 hold();
                 self.engine.signal(Signal::CONT)?;
             }
+            Kind::LedgerLost => {
+                self.engine.kill();
+                self.engine.lose_ledger()?;
+                self.recover()?;
+            }
+            Kind::LedgerOlder => {
+                self.engine.kill();
+                self.engine.copy_ledger()?;
+                self.engine.start_again()?;
+                hold();
+                self.engine.kill();
+                self.engine.put_back_ledger()?;
+                self.recover()?;
+            }
             Kind::StoreKilled => {
                 // Not in the plan of a day without one; likewise below.
                 if let Some(store) = &mut self.store {
@@ -215,12 +233,34 @@ impl Stage {
             }
             Kind::StoreErased => {
                 if let Some(store) = &self.store {
-                    let all = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
-                    store.postgres.sql(all)?;
+                    store.postgres.sql(postgres::NOTHING)?;
+                }
+            }
+            Kind::StoreOlder => {
+                if let Some(store) = &self.store {
+                    let backup = store.postgres.backup()?;
+                    hold();
+                    store.postgres.put_back(&backup)?;
+                }
+            }
+            Kind::RowsRefused => {
+                if let Some(store) = &self.store {
+                    store.postgres.sql(REFUSE_SOME)?;
+                    hold();
+                    store.postgres.sql(REFUSE_NONE)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// What the servers had before is of another ledger, which no engine serves any more.
+    fn recover(&mut self) -> Result<(), ServerError> {
+        self.engine.recover()?;
+        for member in &mut self.servers {
+            member.backups.clear();
+        }
+        self.engine.start_again()
     }
 
     /// No fault stays behind: nothing is repeated any more, every line is new.

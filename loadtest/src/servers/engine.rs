@@ -2,9 +2,10 @@
 //! same, so that buyers find it again.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -68,15 +69,28 @@ impl Engine {
     }
 
     pub fn token_file(&self) -> PathBuf {
-        self.folder.join("data").join("admin-token")
+        self.data().join("admin-token")
     }
 
     /// Where it writes the secret of its payment provider.
     pub fn payment_secret_file(&self) -> PathBuf {
-        self.folder.join("data").join("payment-secret")
+        self.data().join("payment-secret")
     }
 
-    fn run(&mut self) -> Result<(), ServerError> {
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.data().join("ledger")
+    }
+
+    fn ledger_copy(&self) -> PathBuf {
+        self.folder.join("ledger-copy")
+    }
+
+    /// The program with one of its commands, for this engine.
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = bound(&self.program);
         // The caller's own engine settings are for the caller's own engine.
         for (name, _) in std::env::vars_os() {
@@ -85,12 +99,69 @@ impl Engine {
             }
         }
         command
-            .args(["serve", "--http-listen", &self.public])
-            .args(["--admin-listen", &self.admin, "--config"])
+            .args(words)
+            .arg("--config")
             .arg(&self.config)
             .arg("--data-dir")
-            .arg(self.folder.join("data"))
+            .arg(self.data())
             .env("RUST_LOG", "info");
+        command
+    }
+
+    /// A command that ends; what it says goes into the log.
+    fn operate(&self, words: &[&str]) -> Result<(), ServerError> {
+        let said = self.command(words).stdin(Stdio::null()).output()?;
+        let mut log = fs::File::options().append(true).open(self.log())?;
+        log.write_all(&said.stdout)?;
+        log.write_all(&said.stderr)?;
+        if said.status.success() {
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&said.stderr);
+        let why = format!("floodgate {}: {}: {why}", words.join(" "), said.status);
+        Err(ServerError::Said(why))
+    }
+
+    /// Its disk, while it does not run.
+    pub fn lose_ledger(&self) -> Result<(), ServerError> {
+        Ok(fs::remove_dir_all(self.ledger())?)
+    }
+
+    /// Of its disk, while it does not run.
+    pub fn copy_ledger(&self) -> Result<(), ServerError> {
+        Ok(copy(&self.ledger(), &self.ledger_copy())?)
+    }
+
+    pub fn put_back_ledger(&self) -> Result<(), ServerError> {
+        self.lose_ledger()?;
+        Ok(fs::rename(self.ledger_copy(), self.ledger())?)
+    }
+
+    /// Makes a ledger out of all that is left. The one before it is for people, and on a
+    /// long day there would be many of them.
+    pub fn recover(&self) -> Result<(), ServerError> {
+        self.operate(&["recover"])?;
+        for entry in fs::read_dir(self.data())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("ledger.before-") {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What its order store refused is put there again.
+    pub fn replay_letters(&self) -> Result<(), ServerError> {
+        let words = ["dead-letters", "replay", "--all", "--admin-listen"];
+        self.operate(&[&words[..], &[&self.admin]].concat())
+    }
+
+    fn run(&mut self) -> Result<(), ServerError> {
+        let mut command = self.command(&["serve"]);
+        command
+            .args(["--http-listen", &self.public])
+            .args(["--admin-listen", &self.admin]);
         let (process, line) = Process::start(
             "floodgate",
             &mut command,
@@ -149,6 +220,20 @@ impl Engine {
             )),
         }
     }
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 fn said(status: ExitStatus) -> String {

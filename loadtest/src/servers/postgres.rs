@@ -3,13 +3,14 @@
 //! It refuses to run as root; then it runs as the user `postgres`, whom its package
 //! brings. Its folder stands alone, because that user may not look into ours.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::process::{Process, Voice};
 use super::{ServerError, free_port};
@@ -20,6 +21,8 @@ pub const PASSWORD: &str = "change-me";
 /// Comes with every new server.
 pub const DATABASE: &str = "postgres";
 const STARTS_MAX: u32 = 20;
+/// An empty database, whatever it was before.
+pub const NOTHING: &str = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
 /// So often an operator tries one thing.
 const STATEMENTS_MAX: u32 = 10;
 
@@ -151,26 +154,54 @@ impl Postgres {
     }
 
     /// Statements by an operator, all of them or none.
-    /// An operator whose statements meet the engine's in a deadlock tries again.
     pub fn sql(&self, statements: &str) -> Result<(), ServerError> {
+        self.told(&["-c".as_ref(), statements.as_ref()])
+    }
+
+    /// All that it has, as the statements that bring it back.
+    pub fn backup(&self) -> Result<NamedTempFile, ServerError> {
+        let file = NamedTempFile::new()?;
+        done(
+            self.client("pg_dump")
+                .args(["--no-owner", "--no-privileges", "-f"])
+                .arg(file.path()),
+        )?;
+        Ok(file)
+    }
+
+    /// The database is what it was at the time of the backup, from one moment to the next.
+    pub fn put_back(&self, backup: &NamedTempFile) -> Result<(), ServerError> {
+        let file = backup.path().as_os_str();
+        self.told(&["-c".as_ref(), NOTHING.as_ref(), "-f".as_ref(), file])
+    }
+
+    /// An operator whose statements meet the engine's in a deadlock tries again.
+    fn told(&self, what: &[&OsStr]) -> Result<(), ServerError> {
+        let once = || {
+            done(
+                self.client("psql")
+                    .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"])
+                    .arg("--single-transaction")
+                    .args(what),
+            )
+        };
         for _ in 1..STATEMENTS_MAX {
-            match self.sql_once(statements) {
+            match once() {
                 Err(error) if error.to_string().contains("deadlock detected") => {}
                 done => return done,
             }
         }
-        self.sql_once(statements)
+        once()
     }
 
-    fn sql_once(&self, statements: &str) -> Result<(), ServerError> {
-        done(
-            Command::new(self.programs.join("psql"))
-                .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER])
-                .args(["-d", DATABASE, "-X", "-q", "-v", "ON_ERROR_STOP=1"])
-                .args(["--single-transaction", "-c", statements])
-                .env("PGPASSWORD", PASSWORD)
-                .env("PGCONNECT_TIMEOUT", "60"),
-        )
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER])
+            .args(["-d", DATABASE])
+            .env("PGPASSWORD", PASSWORD)
+            .env("PGCONNECT_TIMEOUT", "60");
+        command
     }
 
     pub fn start_again(&mut self) -> Result<(), ServerError> {

@@ -22,8 +22,8 @@ use crate::stream::{EntitlementFact, PaymentFact, RowId, RowKind, Source};
 pub struct After {
     payments: BTreeMap<PaymentId, PaymentFact>,
     entitlements: BTreeMap<EntitlementId, EntitlementFact>,
-    /// Entitlements that others heard of: ledger or store had them.
-    heard: BTreeSet<EntitlementId>,
+    /// Entitlements that the order store has.
+    stored: BTreeSet<EntitlementId>,
     /// Told differently by two copies in one version; the first of them stands.
     pub differing: Vec<RowId>,
 }
@@ -53,8 +53,8 @@ impl After {
 
     pub fn add_entitlement(&mut self, fact: EntitlementFact, copy: Copy) {
         let id = fact.entitlement.id.clone();
-        if copy != Copy::Stock {
-            self.heard.insert(id.clone());
+        if copy == Copy::Store {
+            self.stored.insert(id.clone());
         }
         let known = self.entitlements.entry(id.clone());
         let is_same = |a: &EntitlementFact, b: &EntitlementFact| a.entitlement == b.entitlement;
@@ -71,13 +71,13 @@ impl After {
         self.entitlements.len()
     }
 
-    /// As the first records of them in a ledger: each claims its unique keys. What nobody
-    /// heard of begins with its grant, for those who are told of grants.
+    /// As the first records of them in a ledger: each claims its unique keys. What the order
+    /// store lacks begins with its grant, for those who are told of grants.
     pub fn drafts(&self) -> impl Iterator<Item = Draft> {
         let payments = self.payments.values().map(payment_draft);
         let entitlements = self.entitlements.values().flat_map(|fact| {
-            let unheard = !self.heard.contains(&fact.entitlement.id);
-            let granted = (unheard && fact.version > 1).then(|| as_granted(fact));
+            let untold = !self.stored.contains(&fact.entitlement.id);
+            let granted = (untold && fact.version > 1).then(|| as_granted(fact));
             let granted = granted.as_ref().map(entitlement_draft);
             granted.into_iter().chain([entitlement_draft(fact)])
         });

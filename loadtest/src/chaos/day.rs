@@ -35,7 +35,7 @@ impl Day<'_> {
             ms_max: self.args.still_ms,
         };
         let count = match self.args.each_once {
-            true => Kind::all(setting.with_store).count(),
+            true => Kind::all(setting).count(),
             false => usize::MAX,
         };
         self.until_wins("the first buyer came");

@@ -13,6 +13,8 @@ pub enum Kind {
     RedisOlder,
     /// Every server at once, with all that they kept on disk.
     RedisErased,
+    /// Its replica, which lags, takes its place; the next time it takes it back.
+    RedisFailover,
     /// An operator's slip, on one server.
     FlushAll,
     ScriptFlush,
@@ -95,9 +97,11 @@ impl Kind {
         Self::RowsRefused,
     ];
 
-    pub fn all(with_store: bool) -> impl Iterator<Item = Self> {
-        let stores = with_store.then_some(Self::OF_STORES);
-        Self::ALWAYS.into_iter().chain(stores.into_iter().flatten())
+    pub fn all(setting: Setting) -> impl Iterator<Item = Self> {
+        let stores = setting.with_store.then_some(Self::OF_STORES);
+        let clusters = (setting.servers > 1).then_some(Self::RedisFailover);
+        let some = stores.into_iter().flatten().chain(clusters);
+        Self::ALWAYS.into_iter().chain(some)
     }
 
     pub fn name(self) -> &'static str {
@@ -105,6 +109,7 @@ impl Kind {
             Self::RedisEmpty => "redis-empty",
             Self::RedisOlder => "redis-older",
             Self::RedisErased => "redis-erased",
+            Self::RedisFailover => "redis-failover",
             Self::FlushAll => "flush-all",
             Self::ScriptFlush => "script-flush",
             Self::BucketLost => "bucket-lost",
@@ -201,7 +206,7 @@ pub fn faults(seed: u64, setting: Setting) -> impl Iterator<Item = Fault> {
     let mut cards: Vec<Kind> = Vec::new();
     std::iter::from_fn(move || {
         if cards.is_empty() {
-            cards.extend(Kind::all(setting.with_store));
+            cards.extend(Kind::all(setting));
             dice.shuffle(&mut cards);
         }
         let range = setting.ms_max.saturating_sub(FROZEN_MS_MIN);
@@ -239,12 +244,13 @@ mod tests {
 
     #[test]
     fn every_kind_comes_once_before_any_comes_twice() {
-        for with_store in [false, true] {
+        for (with_store, servers) in [(false, 1), (true, 1), (true, 3)] {
             let setting = Setting {
                 with_store,
+                servers,
                 ..SETTING
             };
-            let n_kinds = Kind::all(with_store).count();
+            let n_kinds = Kind::all(setting).count();
             let day: Vec<_> = faults(1, setting)
                 .map(|fault| fault.kind)
                 .take(90)

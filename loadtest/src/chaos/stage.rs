@@ -26,6 +26,8 @@ struct Store {
 struct Member {
     proxy: Proxy,
     redis: Redis,
+    /// Follows it, in a cluster.
+    replica: Option<(Proxy, Redis)>,
     /// What it had some faults ago, the oldest first.
     backups: VecDeque<Vec<u8>>,
 }
@@ -59,8 +61,18 @@ impl Stage {
             let told: Vec<_> = ports.iter().copied().map(Some).collect();
             redis::cluster(folder, &told)?
         };
-        for (proxy, redis) in proxies.iter().zip(&servers) {
+        let mut members = Vec::with_capacity(count);
+        for (no, (proxy, redis)) in proxies.into_iter().zip(servers).enumerate() {
             proxy.lead_to(redis.port);
+            members.push(Member {
+                replica: match count {
+                    1 => None,
+                    _cluster => Some(replica(&redis, &folder.join(format!("replica-{no}")))?),
+                },
+                proxy,
+                redis,
+                backups: VecDeque::new(),
+            });
         }
         let store = match store {
             StoreKind::Sqlite => None,
@@ -75,16 +87,9 @@ impl Stage {
         });
         let config = servers::configuration(base, &ports, store_port, folder)?;
         let engine = Engine::start(program, &folder.join("engine"), &config)?;
-        let members = proxies.into_iter().zip(servers);
         Ok(Self {
             engine,
-            servers: members
-                .map(|(proxy, redis)| Member {
-                    proxy,
-                    redis,
-                    backups: VecDeque::new(),
-                })
-                .collect(),
+            servers: members,
             store,
         })
     }
@@ -94,7 +99,7 @@ impl Stage {
     }
 
     pub fn n_repeated(&self) -> u64 {
-        self.servers.iter().map(|m| m.proxy.n_repeated()).sum()
+        self.proxies().map(Proxy::n_repeated).sum()
     }
 
     /// Keeps what the servers have now, for a fault of later.
@@ -152,6 +157,7 @@ impl Stage {
                     member.redis.start_again()?;
                 }
             }
+            Kind::RedisFailover => fail_over(member, hold)?,
             Kind::FlushAll => drop(member.redis.ask(&["FLUSHALL"])?),
             Kind::ScriptFlush => drop(member.redis.ask(&["SCRIPT", "FLUSH"])?),
             Kind::BucketLost => {
@@ -263,18 +269,56 @@ impl Stage {
         self.engine.start_again()
     }
 
+    /// Before all servers of Redis.
+    fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.servers.iter().flat_map(|member| {
+            let replica = member.replica.as_ref().map(|(proxy, _)| proxy);
+            std::iter::once(&member.proxy).chain(replica)
+        })
+    }
+
     /// No fault stays behind: nothing is repeated any more, every line is new.
     pub fn heal(&self) {
-        for member in &self.servers {
-            member.proxy.repeat(0);
-            member.proxy.rule(Rule::Pass);
-            member.proxy.cut();
+        for proxy in self.proxies() {
+            proxy.repeat(0);
+            proxy.rule(Rule::Pass);
+            proxy.cut();
         }
         if let Some(store) = &self.store {
             store.proxy.rule(Rule::Pass);
             store.proxy.cut();
         }
     }
+}
+
+fn replica(of: &Redis, folder: &Path) -> Result<(Proxy, Redis), ServerError> {
+    let proxy = Proxy::open()?;
+    let redis = of.replica(folder, proxy.port)?;
+    proxy.lead_to(redis.port);
+    redis.until_even()?;
+    Ok((proxy, redis))
+}
+
+/// The replica has not heard the last writes of its primary, which stands still, and takes
+/// its place. In the end the two have changed their parts.
+fn fail_over(member: &mut Member, hold: impl Fn()) -> Result<(), ServerError> {
+    let Some((proxy, replica)) = &mut member.replica else {
+        // Not in the plan of a day without one.
+        return Ok(());
+    };
+    replica.may_follow(false)?;
+    member.redis.ask(&["CLIENT", "KILL", "TYPE", "replica"])?;
+    hold();
+    member.redis.signal(Signal::STOP)?;
+    replica.ask(&["CLUSTER", "FAILOVER", "TAKEOVER"])?;
+    hold();
+    // It may take itself for the primary for a moment.
+    member.redis.signal(Signal::CONT)?;
+    replica.may_follow(true)?;
+    member.redis.until_even()?;
+    std::mem::swap(&mut member.redis, replica);
+    std::mem::swap(&mut member.proxy, proxy);
+    Ok(())
 }
 
 /// Takes the keys of a bucket from the server, if it has them.

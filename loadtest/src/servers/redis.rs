@@ -100,6 +100,7 @@ impl Redis {
                 .args(["--cluster-enabled", "yes"])
                 // Nobody is voted out here: who stands still stays a member.
                 .args(["--cluster-node-timeout", "600000"])
+                .args(["--repl-diskless-sync-delay", "0"])
                 .args(["--cluster-port", &member.bus.to_string()]);
             if let Some(told) = member.told {
                 command
@@ -157,12 +158,50 @@ impl Redis {
 
     /// A dump of what there is now.
     pub fn backup(&self) -> Result<Vec<u8>, ServerError> {
-        self.ask(&["SAVE"])?;
+        // For a replica that is on its way another one is being made.
+        until(|| match self.ask(&["SAVE"]) {
+            Ok(_) => Ok(None),
+            Err(ServerError::Said(why)) if why.contains("already in progress") => Ok(Some(why)),
+            Err(error) => Err(error),
+        })?;
         Ok(fs::read(self.folder.join("dump.rdb"))?)
     }
 
     pub fn put_back(&self, dump: &[u8]) -> Result<(), ServerError> {
         Ok(fs::write(self.folder.join("dump.rdb"), dump)?)
+    }
+
+    /// Another member of its cluster, which follows it. Clients are told the port in `told`.
+    pub fn replica(&self, folder: &Path, told: u16) -> Result<Self, ServerError> {
+        let replica = Self::first(folder, Some(Some(told)))?;
+        let bus = self.cluster.map_or(0, |member| member.bus).to_string();
+        let port = self.port.to_string();
+        replica.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
+        let id = self.ask(&["CLUSTER", "MYID"])?;
+        // They tell each other in their own time.
+        until(|| match replica.ask_once(&["CLUSTER", "REPLICATE", &id]) {
+            Ok(_) => Ok(None),
+            Err(ServerError::Said(why)) => Ok(Some(why)),
+            Err(error) => Err(error),
+        })?;
+        Ok(replica)
+    }
+
+    /// Lets it follow its primary, or calls it by a name there that nobody has.
+    pub fn may_follow(&self, may: bool) -> Result<(), ServerError> {
+        let user = if may { "" } else { "nobody" };
+        self.ask(&["CONFIG", "SET", "masteruser", user])?;
+        self.ask(&["CONFIG", "SET", "masterauth", user])?;
+        Ok(())
+    }
+
+    /// Returns once it follows a primary and has all that it has.
+    pub fn until_even(&self) -> Result<(), ServerError> {
+        until(|| {
+            let said = self.ask(&["INFO", "replication"])?;
+            let even = said.contains("role:slave") && said.contains("master_link_status:up");
+            Ok((!even).then_some(said))
+        })
     }
 
     /// One command as an operator, who may do anything, and asks again where a member
@@ -191,6 +230,20 @@ impl Redis {
         line.write_all(command.as_bytes())?;
         read(&mut BufReader::new(line))
     }
+}
+
+/// Asks until there is nothing to complain of.
+fn until(
+    mut complaint: impl FnMut() -> Result<Option<String>, ServerError>,
+) -> Result<(), ServerError> {
+    let until = Instant::now() + CLUSTER_MAX;
+    while let Some(why) = complaint()? {
+        if Instant::now() >= until {
+            return Err(ServerError::Said(format!("it never came about: {why}")));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// A reply as text; of a list, an item a line.
@@ -246,19 +299,13 @@ pub fn cluster(folder: &Path, told: &[Option<u16>]) -> Result<Vec<Redis>, Server
         first.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
     }
     let known = format!("cluster_known_nodes:{count}");
-    let until = Instant::now() + CLUSTER_MAX;
     // They tell each other in their own time.
     for server in &servers {
-        loop {
+        until(|| {
             let said = server.ask(&["CLUSTER", "INFO"])?;
-            if said.contains("cluster_state:ok") && said.contains(&known) {
-                break;
-            }
-            if Instant::now() >= until {
-                return Err(ServerError::Said(format!("no cluster came about: {said}")));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            let known = said.contains("cluster_state:ok") && said.contains(&known);
+            Ok((!known).then_some(said))
+        })?;
     }
     Ok(servers)
 }

@@ -33,11 +33,18 @@ pub enum Copy {
 #[derive(Debug, Default)]
 pub struct Pile {
     orders: BTreeMap<OrderId, (Order, Copy)>,
-    /// The version of each order that the order store has.
-    stored: HashMap<OrderId, Version>,
+    /// Where each order stands in the order store.
+    stored: HashMap<OrderId, Stored>,
     /// Orders that two copies tell differently in one version.
     pub differing: Vec<OrderId>,
     pub after: After,
+}
+
+/// What the order store has of an order.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    pub version: Version,
+    is_sold: bool,
 }
 
 /// The sale as it goes on.
@@ -45,8 +52,8 @@ pub struct Pile {
 pub struct Merged {
     pub orders: Vec<Order>,
     pub allotments: Vec<Allotment>,
-    /// The version of each order that the order store has: it is told what came after.
-    pub stored: HashMap<OrderId, Version>,
+    /// Where each order stands in the order store, which is told what came after.
+    pub stored: HashMap<OrderId, Stored>,
     /// What only the stock host held and may not be; it is not sold.
     pub set_aside: Vec<(Order, Setback)>,
     pub after: After,
@@ -54,6 +61,38 @@ pub struct Merged {
     pub mended: Vec<String>,
     /// Orders that are paid and whose payment stands in no copy.
     pub unproven: Vec<OrderId>,
+}
+
+impl Merged {
+    /// What is known of an order's way: what the order store has, and what it lacks. Of an
+    /// earlier version only the step is certain, and not who owned the order then.
+    pub fn way(&self, order: &Order) -> (Vec<Order>, Vec<Order>) {
+        let Some(stored) = self.stored.get(&order.id) else {
+            let mut way = order.earlier();
+            way.push(order.clone());
+            return (Vec::new(), way);
+        };
+        let earlier = order.earlier().into_iter();
+        let (mut has, mut lacks): (Vec<_>, Vec<_>) =
+            earlier.partition(|earlier| earlier.version.step() <= stored.version.step());
+        // One that was granted before it was given back was not paid twice.
+        lacks.retain(|earlier| !(stored.is_sold && earlier.state == OrderState::Paid));
+        if order.version <= stored.version {
+            has.push(order.clone());
+        } else {
+            lacks.push(order.clone());
+        }
+        (has, lacks)
+    }
+
+    /// An order that the store has as it is.
+    pub fn known_good(&self) -> Option<&Order> {
+        let is_there = |order: &&Order| {
+            let stored = self.stored.get(&order.id);
+            stored.is_some_and(|stored| stored.version == order.version)
+        };
+        self.orders.iter().rev().find(is_there)
+    }
 }
 
 impl Pile {
@@ -91,7 +130,11 @@ impl Pile {
     /// Copies are added in the order of their trust.
     pub fn add(&mut self, order: Order, copy: Copy) {
         if copy == Copy::Store {
-            self.stored.insert(order.id, order.version);
+            let stored = Stored {
+                version: order.version,
+                is_sold: order.state.is_sold(),
+            };
+            self.stored.insert(order.id, stored);
         }
         match self.orders.get_mut(&order.id) {
             None => {

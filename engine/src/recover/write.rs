@@ -47,6 +47,9 @@ pub(super) async fn write(
     }
     let mark = Mark::at(ledger, ledger.tip());
     for (_, merged) in brought {
+        // Where the store refused orders before, they are all that it lacks, and a stream that
+        // hears "no" to every order would take it for the schema's.
+        append_all(ledger, merged.known_good().map(draft)).await?;
         append_all(ledger, ways(merged, false)).await?;
         append_all(ledger, merged.after.drafts()).await?;
     }
@@ -56,13 +59,9 @@ pub(super) async fn write(
 
 /// Every order with what is known of its way: what the order store has, or what it lacks.
 fn ways(merged: &Merged, is_stored: bool) -> impl Iterator<Item = Draft> {
-    merged.orders.iter().flat_map(move |order| {
-        let stored = merged.stored.get(&order.id).copied();
-        let mut way = order.earlier();
-        way.push(order.clone());
-        way.retain(|order| stored.is_some_and(|stored| order.version <= stored) == is_stored);
-        way.into_iter().map(|order| draft(&order))
-    })
+    let ways = merged.orders.iter().map(|order| merged.way(order));
+    ways.flat_map(move |(stored, lacking)| if is_stored { stored } else { lacking })
+        .map(|order| draft(&order))
 }
 
 fn draft(order: &Order) -> Draft {

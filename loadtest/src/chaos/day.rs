@@ -53,8 +53,15 @@ impl Day<'_> {
                 break;
             }
             stage.remember()?;
-            if fault.kind.needs_other_copy() && !self.store_is_even("before", fault.kind)? {
-                break;
+            if fault.kind.needs_other_copy() {
+                if !operator::stock_is_whole(self.shop)? {
+                    let why = format!("differences stayed before {}", fault.kind.name());
+                    self.chaos.findings.push(why);
+                    break;
+                }
+                if !self.store_is_even("before", fault.kind)? {
+                    break;
+                }
             }
             if fault.kind.ends_engine() {
                 self.chaos.buckets_rebuilt += rebuilds(self.shop)?;

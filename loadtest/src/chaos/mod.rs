@@ -99,6 +99,9 @@ pub fn main(args: &Args) -> Result<bool, Failure> {
     // An earlier report is not to be taken for this one.
     std::fs::create_dir_all(&args.report)?;
     let _ = std::fs::remove_file(args.report.join(verdict::FILE));
+    for journal in journals(&args.report)? {
+        std::fs::remove_file(journal)?;
+    }
     let folder = tempfile::Builder::new()
         .prefix("floodgate-chaos.")
         .tempdir()?;
@@ -120,6 +123,7 @@ pub fn main(args: &Args) -> Result<bool, Failure> {
                 "The engine's last words:\n{}",
                 engine::last_words(&log, LOG_LINES)
             );
+            keep_journals(folder.path(), &args.report)?;
             return Err(error);
         }
     };
@@ -141,15 +145,23 @@ pub fn main(args: &Args) -> Result<bool, Failure> {
 
 /// Evidence, for `floodgate-loadtest audit` and for eyes.
 fn keep_journals(folder: &Path, report: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if let Some(name) = path.file_name()
-            && path.extension().is_some_and(|ending| ending == "fgj")
-        {
+    for path in journals(folder)? {
+        if let Some(name) = path.file_name() {
             std::fs::copy(&path, report.join(name))?;
         }
     }
     Ok(())
+}
+
+fn journals(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "fgj") {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// From the first buyer to the verdict.

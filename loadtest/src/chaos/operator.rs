@@ -11,6 +11,22 @@ const POLL: Duration = Duration::from_millis(50);
 /// A store that is not what it was is noticed by the next batch; this is some batches.
 const NOTICED: Duration = Duration::from_secs(1);
 
+/// Waits until every bucket stands in Redis as the ledger has it: one that Redis lost and
+/// nobody buys from is only missed when somebody looks. `false`: they never did.
+pub(super) fn stock_is_whole(shop: &Shop) -> Result<bool, Failure> {
+    let (_, mut admin) = shop.apis()?;
+    let began = Instant::now();
+    while began.elapsed() < STUCK {
+        // A look brings back what is gone; what it found then, the next one finds no more.
+        let found = block_on(async { Ok(admin.reconcile().await?) })?;
+        if found.differences == 0 {
+            return Ok(true);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(false)
+}
+
 /// Waits until the order store has all that happened before now. `false`: it never came to it.
 pub(super) fn store_is_even(shop: &Shop) -> Result<bool, Failure> {
     let began = Instant::now();

@@ -268,6 +268,64 @@ fn the_newest_version_tells_the_way_that_led_to_it() {
     }
 }
 
+/// Also of an order that changed its owner since, whose making stands in the store under
+/// another version than the newest one lets us know.
+#[test]
+fn the_store_lacks_the_steps_that_came_after_what_it_has() {
+    use OrderEvent::{Granted, PaymentApplied};
+    for epochs in [[1, 1], [1, 7], [7, 7]] {
+        let made = order(1);
+        let step = |order: &Order, event, epoch| {
+            let next = order.step(event, epoch, UnixMs(T + 5));
+            next.expect("legal").expect("a change").0
+        };
+        let paid = step(&made, PaymentApplied, epochs[0]);
+        let delivered = step(&paid, Granted, epochs[1]);
+        let way = [made, paid, delivered.clone()];
+        for n_stored in 0..=3 {
+            let mut copies = vec![(delivered.clone(), Copy::Ledger)];
+            copies.extend(way[..n_stored].last().map(|o| (o.clone(), Copy::Store)));
+            let merged = pile(&copies).settle(&sale(), UnixMs(T + 10));
+            let (has, lacks) = merged.expect("merged").way(&delivered);
+            let names = |orders: &[Order]| -> Vec<_> {
+                orders.iter().map(|order| order.state.name()).collect()
+            };
+            assert_eq!(names(&has), names(&way[..n_stored]), "{epochs:?}");
+            assert_eq!(names(&lacks), names(&way[n_stored..]), "{epochs:?}");
+        }
+    }
+}
+
+/// Which step paid an order is not known of one that was granted before it was given back.
+#[test]
+fn the_store_does_not_hear_twice_that_an_order_was_paid() {
+    use OrderEvent::{Granted, PaymentApplied, RefundAsked, RefundDone};
+    let refund = RefundAsked { restock: true };
+    let mut way = vec![order(1)];
+    for event in [PaymentApplied, Granted, refund, RefundDone] {
+        let next = way[way.len() - 1].step(event, 1, UnixMs(T + 5));
+        way.push(next.expect("legal").expect("a change").0);
+    }
+    let [_, paid, delivered, due, refunded] = &way[..] else {
+        panic!("five versions")
+    };
+    for (stored, newest, told) in [
+        (paid, due, &["REFUND_DUE"][..]),
+        (paid, refunded, &["REFUND_DUE", "REFUNDED"]),
+        (delivered, refunded, &["REFUND_DUE", "REFUNDED"]),
+        (due, refunded, &["REFUNDED"]),
+    ] {
+        let copies = [
+            (newest.clone(), Copy::Ledger),
+            (stored.clone(), Copy::Store),
+        ];
+        let merged = pile(&copies).settle(&sale(), UnixMs(T + 10));
+        let (_, lacks) = merged.expect("merged").way(newest);
+        let names: Vec<_> = lacks.iter().map(|order| order.state.name()).collect();
+        assert_eq!(names, told, "{stored:?}");
+    }
+}
+
 fn named(order: &Order) -> (Version, &'static str) {
     (order.version, order.state.name())
 }
